@@ -1,0 +1,42 @@
+"""bertlab: learn how BERT turns tokens into meaning, one notebook at a time.
+
+`import bertlab as bl` loads neither torch nor transformers; every name below arrives when it is first used.
+`bl.BERT` and `bl.SBERT` are local folders that any from_pretrained takes.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "checkpoints": ["CheckpointError", "parts"],
+    "tokens": ["Encoded", "Tokens", "encode", "inspect_tokens", "word_vectors"],
+    "pooling": ["cosine", "pool", "pooling_modes", "register_pooler"],
+    "mlm": ["Masked", "Prediction", "mask_tokens", "predict_masked"],
+    "nsp": ["NextSentence", "predict_next", "predict_next_many"],
+    "pretraining": ["PairOptions", "PretrainOptions", "TextCache", "pretrain"],
+    "sbert": ["evaluate_similarity"],
+    "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
+}
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
+_MODULES = [*_HOME, "plots", "widgets"]
+__all__ = ["BERT", "SBERT", *_WHERE, *_MODULES]
+
+
+def __getattr__(name: str):
+    if name in ("BERT", "SBERT"):
+        return import_module(".checkpoints", __name__).resolve(name)
+    if name in _WHERE:
+        return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'bertlab' has no attribute {name!r}; dir(bertlab) lists what it has")
+
+
+def __dir__():
+    return sorted([*__all__, "__version__"])
+
+
+def load_ipython_extension(ipython) -> None:
+    """`%load_ext bertlab` prepares a notebook: quiet logs, no progress bars, one plot style."""
+    import_module(".notebook", __name__).prepare(ipython)

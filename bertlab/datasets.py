@@ -1,0 +1,160 @@
+"""What is in data/: written for this course; fields, making and limits are in data/README.md."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import random
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from .checkpoints import data_folder
+
+NEGATIVE_KINDS = ("another source", "same source", "same document", "swapped")
+
+
+@dataclass(frozen=True)
+class SimilarityPair:
+    """Two sentences and the authors' grade, 0 (unrelated) to 5 (same meaning); kind says how the pair was made."""
+
+    sentence_a: str
+    sentence_b: str
+    grade: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class SenseExample:
+    """A sentence with a word of several senses, and the sense that it has there."""
+
+    word: str
+    sense: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A short text, its sentences in order; source is its genre."""
+
+    id: str
+    source: str
+    title: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NextPair:
+    """A pair for NSP; label 0 = sentence_b follows, 1 = it does not; kind is "next" or one of NEGATIVE_KINDS."""
+
+    sentence_a: str
+    sentence_b: str
+    label: int
+    kind: str
+
+
+def split_of(text: str, test: float = 0.65) -> str:
+    """"test" or "train", decided by the SHA-1 of the text alone, so before any model is run.
+
+    >>> split_of("A cat sat.") in ("train", "test")
+    True
+    """
+    return "test" if int(hashlib.sha1(text.encode()).hexdigest()[:8], 16) < test * 2**32 else "train"
+
+
+def similarity_pairs(split: str | None = None) -> list[SimilarityPair]:
+    """The graded sentence pairs; split is "train", "test" or None for all.
+
+    >>> pair = similarity_pairs("test")[0]
+    >>> 0 <= pair.grade <= 5
+    True
+    """
+    if split not in (None, "train", "test"):
+        raise ValueError(f"split is 'train', 'test' or None, not {split!r}.")
+    pairs = _similarity()
+    return [p for p in pairs if split is None or split_of(f"{p.sentence_a}\n{p.sentence_b}") == split]
+
+
+@cache
+def _similarity() -> tuple[SimilarityPair, ...]:
+    with open(data_folder() / "similarity.csv", encoding="utf-8", newline="") as file:
+        return tuple(SimilarityPair(r["sentence_a"], r["sentence_b"], float(r["grade"]), r["kind"]) for r in csv.DictReader(file))
+
+
+def senses(word: str | None = None) -> list[SenseExample]:
+    """Sentences with words of several senses, all or those of one word.
+
+    >>> sorted({example.sense for example in senses("bank")})
+    ['money', 'river']
+    """
+    examples = [SenseExample(**row) for row in _rows("senses.jsonl")]
+    words = sorted({e.word for e in examples})
+    if word is not None and word not in words:
+        raise ValueError(f"There are no sentences for {word!r}: choose from {', '.join(words)}.")
+    return [e for e in examples if word in (None, e.word)]
+
+
+def documents() -> list[Document]:
+    """The short documents for next-sentence prediction."""
+    return [Document(r["id"], r["source"], r["title"], tuple(r["sentences"])) for r in _rows("documents.jsonl")]
+
+
+def next_sentence_pairs(kinds: tuple[str, ...] = ("next", *NEGATIVE_KINDS), per_kind: int = 100, seed: int = 0) -> list[NextPair]:
+    """Pairs from the documents, per_kind of each kind, no two from the same place.
+
+    next             the sentence that really follows
+    another source   a sentence from a document of another genre
+    same source      a sentence from another document of the same genre
+    same document    a sentence from the same document, at least two places away
+    swapped          two neighbours in the wrong order
+
+    >>> [pair.label for pair in next_sentence_pairs(("next", "swapped"), per_kind=1)]
+    [0, 1]
+    """
+    unknown = [k for k in kinds if k not in ("next", *NEGATIVE_KINDS)]
+    if unknown:
+        raise ValueError(f"There is no kind {unknown[0]!r}: choose from next, {', '.join(NEGATIVE_KINDS)}.")
+    rng, texts = random.Random(seed), documents()
+    places = [(d, i) for d in texts for i in range(len(d.sentences) - 1)]
+    if per_kind > len(places):
+        raise ValueError(f"There are {len(places)} neighbouring sentences: ask for at most that many of a kind.")
+
+    def partner(document: Document, i: int, kind: str) -> str | None:
+        if kind in ("next", "swapped"):
+            return document.sentences[i + 1]
+        if kind == "same document":
+            far = [s for j, s in enumerate(document.sentences) if abs(j - i) > 1]
+            return rng.choice(far) if far else None
+        others = [d for d in texts if d.id != document.id and (d.source == document.source) == (kind == "same source")]
+        return rng.choice(rng.choice(others).sentences)
+
+    pairs = []
+    for kind in kinds:
+        count = 0
+        for document, i in rng.sample(places, len(places)):
+            if count == per_kind:
+                break
+            other = partner(document, i, kind)
+            if other is None:
+                continue
+            a, b = (other, document.sentences[i]) if kind == "swapped" else (document.sentences[i], other)
+            pairs.append(NextPair(a, b, int(kind != "next"), kind))
+            count += 1
+    return pairs
+
+
+def word_overlap(a: str, b: str) -> float:
+    """Shared words over all words (Jaccard, 0 to 1): the baseline that knows no meaning.
+
+    >>> word_overlap("A cat sat.", "The cat slept.")
+    0.2
+    """
+    words_a, words_b = (set(re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower())) for text in (a, b))
+    return len(words_a & words_b) / max(1, len(words_a | words_b))
+
+
+@cache
+def _rows(name: str) -> tuple[dict, ...]:
+    with open(data_folder() / name, encoding="utf-8") as file:
+        return tuple(json.loads(line) for line in file if line.strip())

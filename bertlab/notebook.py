@@ -1,0 +1,38 @@
+"""What `%load_ext bertlab` does: outputs that are the same for every learner."""
+
+import logging
+import os
+import sys
+import warnings
+
+
+def prepare(ipython=None) -> None:
+    """Quiet the libraries' logs and bars, keep bertlab's own warnings to one line, set the plot style."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    for library in ("transformers", "sentence_transformers", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    if "transformers" in sys.modules:  # imported already, so the environment comes too late
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+    warnings.formatwarning = lambda message, *_, **__: f"Note: {message}\n"
+
+    import matplotlib
+
+    matplotlib.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "figure.figsize": (7, 3.5),
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": False,
+            "font.size": 10,
+        }
+    )
+    if ipython is not None:
+        matplotlib.use("agg")  # figures appear through bl.plots.show, with their alt text, and nowhere else

@@ -1,0 +1,138 @@
+"""(hidden states, attention mask) -> one sentence vector.
+
+Taught in notebooks/02_pooling.ipynb.
+Source: Reimers & Gurevych 2019, arXiv 1908.10084, section 3 and table 6 (CLS, MEAN, MAX).
+
+A plugin adds a pooler through the entry-point group `bertlab.poolers`: a function
+(hidden (B, T, H), attention_mask (B, T)) -> (B, H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+
+Pooler = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def cls_pooling(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The vector of the first real token: [CLS]."""
+    return hidden[torch.arange(len(hidden)), attention_mask.int().argmax(1)]
+
+
+def mean_pooling(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The average of the real tokens: padding is multiplied by 0 and not counted."""
+    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
+    return (hidden * mask).sum(1) / mask.sum(1)
+
+
+def max_pooling(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The largest value of each dimension; padding is set to -inf, for 0 would win over negative values."""
+    return hidden.masked_fill(attention_mask.unsqueeze(-1) == 0, float("-inf")).max(1).values
+
+
+def mean_sqrt_len_tokens_pooling(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The sum of the real tokens over the square root of their number."""
+    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * mask).sum(1) / mask.sum(1).sqrt()
+
+
+def weightedmean_pooling(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """A mean in which the i-th real token counts i times: later tokens weigh more (SGPT, arXiv 2202.08904)."""
+    weights = (attention_mask.cumsum(1) * attention_mask).unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)
+
+
+def lasttoken_pooling(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The vector of the last real token; for BERT that is [SEP]."""
+    last = attention_mask.shape[1] - 1 - attention_mask.flip(1).int().argmax(1)
+    return hidden[torch.arange(len(hidden)), last]
+
+
+_POOLERS: dict[str, Pooler] = {
+    "cls": cls_pooling,
+    "mean": mean_pooling,
+    "max": max_pooling,
+    "mean_sqrt_len_tokens": mean_sqrt_len_tokens_pooling,
+    "weightedmean": weightedmean_pooling,
+    "lasttoken": lasttoken_pooling,
+}
+
+
+def register_pooler(name: str, pooler: Pooler) -> None:
+    """Make `pooler` a mode of `pool` in this process; ValueError if the name is taken by another."""
+    if name in _poolers() and _poolers()[name] is not pooler:
+        raise ValueError(f"There is a pooling mode {name!r} already: choose another name than {', '.join(pooling_modes())}.")
+    _POOLERS[name] = pooler
+
+
+def pooling_modes() -> list[str]:
+    """The names that `pool` knows, plugins' included.
+
+    >>> pooling_modes()[:3]
+    ['cls', 'mean', 'max']
+    """
+    return list(_poolers())
+
+
+def _poolers() -> dict[str, Pooler]:
+    _load_plugins()
+    return _POOLERS
+
+
+@cache
+def _load_plugins() -> None:
+    import warnings
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="bertlab.poolers"):
+        if point.name in _POOLERS:
+            warnings.warn(f"The plugin pooler {point.name!r} ({point.value}) is left out: that name is taken.", stacklevel=2)
+            continue
+        try:
+            _POOLERS[point.name] = point.load()
+        except Exception as error:  # a broken plugin must not break the course
+            warnings.warn(f"The plugin pooler {point.name!r} ({point.value}) cannot be loaded: {error}", stacklevel=2)
+
+
+def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, mode: str = "mean") -> torch.Tensor:
+    """Turn token vectors into one vector a text.
+
+    hidden          (B, T, H), one layer of hidden states
+    attention_mask  (B, T), 1 for real tokens, 0 for padding
+    mode            a name from `pooling_modes()`
+    Returns (B, H). Padding never changes the result.
+    Raises ValueError for an unknown mode, shapes that do not fit, and a text without any real token.
+
+    >>> import torch
+    >>> hidden = torch.tensor([[[1.0, -4.0], [3.0, -2.0], [0.0, 0.0]]])   # the third token is padding
+    >>> mask = torch.tensor([[1, 1, 0]])
+    >>> pool(hidden, mask, "mean").tolist(), pool(hidden, mask, "max").tolist(), pool(hidden, mask, "cls").tolist()
+    ([[2.0, -3.0]], [[3.0, -2.0]], [[1.0, -4.0]])
+    """
+    if mode not in _poolers():
+        raise ValueError(f"There is no pooling mode {mode!r}: choose from {', '.join(pooling_modes())}.")
+    if not isinstance(hidden, torch.Tensor) or hidden.ndim != 3:
+        shape = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else type(hidden).__name__
+        raise ValueError(f"hidden must be a tensor of shape (batch, tokens, width), not {shape}: take one layer, such as encoded.hidden_states[-1].")
+    if not isinstance(attention_mask, torch.Tensor) or attention_mask.shape != hidden.shape[:2]:
+        shape = tuple(attention_mask.shape) if isinstance(attention_mask, torch.Tensor) else type(attention_mask).__name__
+        raise ValueError(f"attention_mask must have shape {tuple(hidden.shape[:2])} to fit hidden {tuple(hidden.shape)}, not {shape}.")
+    empty = (attention_mask.sum(1) == 0).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"attention_mask is all zeros for text {empty[0]}: there is no token to pool.")
+    return _poolers()[mode](hidden, attention_mask)
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Cosine similarity of vectors, row by row: (B, H), (B, H) -> (B,); also (H,), (H,) -> ().
+
+    >>> import torch
+    >>> cosine(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])).item().__round__(3)
+    0.707
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"cosine compares vectors of one shape, not {tuple(a.shape)} and {tuple(b.shape)}.")
+    return torch.nn.functional.cosine_similarity(a, b, dim=-1)

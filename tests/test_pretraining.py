@@ -1,0 +1,173 @@
+"""The data pipeline and the loss of pretraining, on text of data/ and a tiny model."""
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+
+import bertlab as bl
+from bertlab import pretraining as pt
+from bertlab.checkpoints import load_tokenizer
+from bertlab.mlm import IGNORE
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(bl.BERT)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Two sources in BERT's layout: one plain, one gzipped."""
+    folder = tmp_path_factory.mktemp("text")
+    texts = [d for d in bl.documents()]
+    halves = {"a.txt": texts[::2], "b.txt.gz": texts[1::2]}
+    for name, documents in halves.items():
+        opener = gzip.open if name.endswith(".gz") else open
+        with opener(folder / name, "wt", encoding="utf-8") as file:
+            file.write("\n\n".join("\n".join(d.sentences) for d in documents) + "\n")
+    return [folder / name for name in halves]
+
+
+@pytest.fixture(scope="module")
+def cache(files, tokenizer, tmp_path_factory):
+    return pt.TextCache.build(files, tokenizer, tmp_path_factory.mktemp("cache"), held_out=0.2, held_out_documents={"a.txt": [3, 5]})
+
+
+def test_the_cache_holds_the_text(cache, files, tokenizer):
+    documents = [d for file in files for d in pt.read_documents(file)]
+    assert len(cache.documents) == len(documents) == len(bl.documents())
+    first, last, source, _ = cache.documents[70]
+    ids = [cache.tokens[cache.sentences[i] : cache.sentences[i + 1]].tolist() for i in range(first, last)]
+    assert ids == tokenizer(documents[70], add_special_tokens=False)["input_ids"] and cache.sources[source] == "b.txt.gz"
+    assert isinstance(cache.tokens, np.memmap) and cache.tokens.dtype == np.uint16
+
+
+def test_held_out_documents_are_those_that_were_named(cache):
+    a, b = (cache.documents[cache.documents[:, 2] == s, 3] for s in (0, 1))
+    assert np.flatnonzero(a).tolist() == [3, 5]
+    assert 0.05 < b.mean() < 0.4
+
+
+def test_the_cache_is_built_once_and_again_when_the_text_changes(files, tokenizer, tmp_path):
+    text = tmp_path / "t.txt"
+    text.write_text("One sentence.\nAnother one.\n")
+    pt.TextCache.build([text], tokenizer, tmp_path / "c")
+    written = (tmp_path / "c" / "tokens.npy").stat().st_mtime_ns
+    pt.TextCache.build([text], tokenizer, tmp_path / "c")
+    assert (tmp_path / "c" / "tokens.npy").stat().st_mtime_ns == written
+    text.write_text("One sentence.\nAnother one.\nA third.\n")
+    assert len(pt.TextCache.build([text], tokenizer, tmp_path / "c").sentences) == 4
+    text.write_text("\n\n")
+    with pytest.raises(ValueError, match="no text"):
+        pt.TextCache.build([text], tokenizer, tmp_path / "c")
+
+
+def place(cache, position):
+    """(document, sentence) that begins at or holds a token position."""
+    sentence = int(np.searchsorted(cache.sentences, position, side="right")) - 1
+    return int(np.searchsorted(cache.documents[:, 0], sentence, side="right")) - 1, sentence
+
+
+def test_pairs_are_what_their_kind_says(cache):
+    everything = np.arange(len(cache.documents))
+    examples = pt.make_pairs(cache, everything, pt.PairOptions(max_length=64), seed=1)
+    assert pt.lengths_of(examples).max() <= 64
+    for a0, a1, b0, b1, label, kind in examples:
+        kind, document_a = pt.PAIR_KINDS[kind], place(cache, a0)[0]
+        assert a1 > a0 and place(cache, a1 - 1)[0] == document_a
+        if kind == "single":
+            assert label == IGNORE and b0 == b1 == 0
+            continue
+        document_b, source = place(cache, b0)[0], cache.documents[:, 2]
+        assert label == (0 if kind == "next" else 1)
+        if kind == "next":
+            assert document_b == document_a and place(cache, b0)[1] == place(cache, a1 - 1)[1] + 1
+        else:
+            assert document_a != document_b and (source[document_a] == source[document_b]) == (kind == "same source")
+
+
+def test_shares_of_kinds(cache):
+    examples = np.concatenate([pt.make_pairs(cache, np.arange(len(cache.documents)), pt.PairOptions(max_length=64), seed=s) for s in range(30)])
+    labels = examples[examples[:, 4] != IGNORE, 4]
+    assert abs(labels.mean() - 0.5) < 0.05
+    negatives = examples[examples[:, 4] == 1, 5]
+    assert abs((negatives == pt.PAIR_KINDS.index("same source")).mean() - 0.5) < 0.08
+
+
+def test_sentence_order_and_no_second_objective(cache):
+    everything = np.arange(len(cache.documents))
+    sop = pt.make_pairs(cache, everything, pt.PairOptions(max_length=64, objective="sop"), seed=0)
+    kinds = {pt.PAIR_KINDS[k] for k in sop[:, 5]}
+    assert kinds == {"next", "swapped", "single"}
+    swapped = sop[sop[:, 5] == pt.PAIR_KINDS.index("swapped")]
+    assert (swapped[:, 2] < swapped[:, 0]).all() and (swapped[:, 4] == 1).all()  # B stands before A in the text
+    alone = pt.make_pairs(cache, everything, pt.PairOptions(max_length=64, objective="none"), seed=0)
+    assert (alone[:, 4] == IGNORE).all()
+
+
+def test_pairs_and_masks_are_fresh_every_epoch_and_repeatable(cache, tokenizer):
+    everything = np.arange(len(cache.documents))
+    one, same, other = (pt.make_pairs(cache, everything, pt.PairOptions(), seed=s) for s in (1, 1, 2))
+    assert np.array_equal(one, same) and not np.array_equal(one[:50], other[:50])
+    a, b, c = (pt.collate(cache, one[:8], tokenizer, seed=s)["labels"] for s in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_batches_hold_every_example_once_with_little_padding(cache):
+    examples = pt.make_pairs(cache, np.arange(len(cache.documents)), pt.PairOptions(), seed=0)
+    batches = pt.make_batches(examples, 1024, seed=0)
+    assert sorted(np.concatenate(batches)) == list(range(len(examples)))
+    lengths = pt.lengths_of(examples)
+    padded = sum(len(b) * lengths[b].max() for b in batches)
+    assert max(len(b) * lengths[b].max() for b in batches) <= 1024 and lengths.sum() / padded > 0.9
+
+
+def test_a_batch_reads_as_berts_input(cache, tokenizer):
+    examples = pt.make_pairs(cache, np.arange(len(cache.documents)), pt.PairOptions(max_length=48, short=0.0), seed=0)
+    rows = examples[examples[:, 5] == 0][:4]
+    batch = pt.collate(cache, rows, tokenizer, seed=0)
+    restored = torch.where(batch["labels"] != IGNORE, batch["labels"], batch["input_ids"])
+    for i, (a0, a1, b0, b1, _, _) in enumerate(rows):
+        expected = tokenizer.build_inputs_with_special_tokens(cache.tokens[a0:a1].tolist(), cache.tokens[b0:b1].tolist()) if hasattr(tokenizer, "build_inputs_with_special_tokens") else [101, *cache.tokens[a0:a1], 102, *cache.tokens[b0:b1], 102]
+        n = int(batch["attention_mask"][i].sum())
+        assert restored[i, :n].tolist() == [int(x) for x in expected]
+        assert batch["token_type_ids"][i, : a1 - a0 + 2].sum() == 0 and batch["token_type_ids"][i, a1 - a0 + 2 : n].all()
+
+
+def test_whole_word_masking_hides_all_pieces(cache, tokenizer):
+    examples = pt.make_pairs(cache, np.arange(len(cache.documents)), pt.PairOptions(), seed=0)
+    batch = pt.collate(cache, examples, tokenizer, seed=0, probability=0.5, whole_words=True)
+    original = torch.where(batch["labels"] != IGNORE, batch["labels"], batch["input_ids"])
+    continues = torch.tensor([p.startswith("##") for p in tokenizer.convert_ids_to_tokens(list(range(tokenizer.vocab_size)))])[original]
+    chosen = batch["labels"] != IGNORE
+    inside = continues[:, 1:]
+    assert inside.sum() > 20 and torch.equal(chosen[:, 1:][inside], chosen[:, :-1][inside])
+
+
+def test_the_loss_equals_bert_for_pretraining(cache, tokenizer):
+    from transformers import BertForPreTraining
+
+    model = BertForPreTraining.from_pretrained(bl.BERT).eval()
+    examples = pt.make_pairs(cache, np.arange(len(cache.documents)), pt.PairOptions(), seed=0)
+    batch = pt.collate(cache, examples[examples[:, 4] != IGNORE][:8], tokenizer, seed=0)
+    with torch.inference_mode():
+        ours, theirs = pt.PretrainingLoss(model)(batch), model(**batch)
+    assert ours["loss"].item() == pytest.approx(theirs.loss.item(), abs=1e-4)
+
+
+def test_nothing_to_predict_gives_no_nan(cache, tokenizer):
+    from transformers import BertForPreTraining
+
+    model = BertForPreTraining.from_pretrained(bl.BERT).eval()
+    examples = pt.make_pairs(cache, np.arange(3), pt.PairOptions(objective="none"), seed=0)
+    batch = pt.collate(cache, examples, tokenizer, seed=0)
+    batch["labels"] = torch.full_like(batch["labels"], IGNORE)
+    assert pt.PretrainingLoss(model)(batch)["loss"].item() == 0
+
+
+@pytest.mark.parametrize("options", [{"objective": "next"}, {"max_length": 8}, {"max_length": 1024}])
+def test_bad_pair_options_are_refused(options):
+    with pytest.raises(ValueError, match="not"):
+        pt.PairOptions(**options)
