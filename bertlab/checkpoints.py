@@ -15,6 +15,7 @@ import socket
 import struct
 import threading
 import urllib.parse
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -279,7 +280,9 @@ def _load(kind, folder: str):
     finally:
         logging.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            with warnings.catch_warnings():  # it warns where the environment forbids bars
+                warnings.simplefilter("ignore")
+                logging.enable_progress_bar()
 
 
 @cache

@@ -69,13 +69,13 @@ def lab_command(folder: Path, port: int | None = None, browser: bool = True, ext
     The server listens on 127.0.0.1 alone and asks for its token. Jupyter refuses to run as root without
     being told to, as one is in most containers; then --allow-root is added.
 
-    >>> lab_command(Path("/course"), port=8899, browser=False)[1:8]  # doctest: +NORMALIZE_WHITESPACE
-    ['-P', '-m', 'jupyterlab', '--ServerApp.root_dir=/course',
-     '--LabApp.default_url=/lab/tree/00_start_here.ipynb', '--ServerApp.ip=127.0.0.1', '--ServerApp.port=8899']
+    >>> lab_command(Path("/course"), port=8899, browser=False)[1:6]  # doctest: +NORMALIZE_WHITESPACE
+    ['-P', '-m', 'jupyterlab', '--ServerApp.root_dir=/course', '--LabApp.default_url=/lab/tree/00_start_here.ipynb']
     """
     given = {argument.split("=")[0] for argument in extra}
     command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
     command.append(f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}")
+    command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # offline
     if not given & {"--ip", "--ServerApp.ip"}:
         command.append("--ServerApp.ip=127.0.0.1")
     if port is not None:

@@ -65,6 +65,7 @@ def grouped_bars(groups: Mapping[str, Mapping[str, float]], title: str, ylabel: 
         at = np.arange(len(names)) + (i - (len(groups) - 1) / 2) * width
         drawn = ax.bar(at, [values[n] for n in names], width, label=series, color=COLOURS[i], hatch=["", "//", "..", "xx"][i % 4], edgecolor="white")
         ax.bar_label(drawn, fmt="%.2f", fontsize=8)
+    ax.margins(y=0.12)
     ax.set(xticks=range(len(names)), xticklabels=names, ylabel=ylabel, title=title)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
@@ -81,9 +82,9 @@ def heatmap(values: Sequence[Sequence[float]], rows: Sequence[str], columns: Seq
     ax.set_title(title)
     ax.spines[:].set_visible(False)
     if len(columns) <= 14:
-        middle = (matrix.min() + matrix.max()) / 2
+        dark = matrix.min() + 0.62 * (matrix.max() - matrix.min())  # white letters from here on
         for i, j in np.ndindex(*matrix.shape):
-            ax.text(j, i, fmt.format(matrix[i, j]), ha="center", va="center", fontsize=8, color="white" if matrix[i, j] > middle else "black")
+            ax.text(j, i, fmt.format(matrix[i, j]), ha="center", va="center", fontsize=8, color="white" if matrix[i, j] > dark else "black")
     figure.colorbar(image, ax=ax, label=label)
     return figure
 

@@ -11,12 +11,14 @@ arXiv 1909.11942, section 3.1.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import hashlib
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -468,7 +470,7 @@ def pretrain(
         scores = evaluate(model, tokenizer, cache, held_out) if len(held_out) else {}
         record(event="evaluation", **scores, samples={text: sample_predictions(model, tokenizer, text) for text in samples})
 
-    try:
+    with _signals_wait() as asked_to_stop:
         for batch_rows, place in training_batches(cache, trained_on, options, state, accelerator.num_processes):
             share = state["tokens"] / options.tokens
             while pending and share >= pending[0]:
@@ -478,7 +480,7 @@ def pretrain(
             if share >= next_evaluation:
                 look()
                 next_evaluation += evaluate_every
-            if share >= 1 or stopped:
+            if share >= 1 or stopped or asked_to_stop:
                 break
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * learning_rate_at(share, options.warmup)
@@ -488,14 +490,15 @@ def pretrain(
             network.train()
             with accelerator.autocast():
                 result = network(batch)
+            if not math.isfinite(loss := result["loss"].item()):
+                raise FloatingPointError(
+                    f"The loss became {loss} at step {state['step']}. Lower learning_rate (now {options.learning_rate}) "
+                    "or lengthen warmup, then resume from the last checkpoint."
+                )
             accelerator.backward(result["loss"])
             accelerator.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            if not math.isfinite(loss := result["loss"].item()):
-                raise FloatingPointError(
-                    f"The loss became {loss} at step {state['step']}. Lower learning_rate (now {options.learning_rate}) or lengthen warmup, then resume from the last checkpoint."
-                )
             seen = int(sum(lengths_of(rows).sum() for rows in batch_rows))
             state = {"step": state["step"] + 1, "tokens": state["tokens"] + seen, **place}
             window.append((result["mlm_loss"].item(), result["nsp_loss"].item()))
@@ -509,15 +512,13 @@ def pretrain(
             if time.monotonic() - last_save > save_minutes * 60:
                 save()
                 last_save = time.monotonic()
-    except KeyboardInterrupt:
+    if asked_to_stop:
         record(event="stopped")
-        save()
-        bar.close()
-        _set_dropout(model, own_dropout)
-        raise
     save()
     bar.close()
     _set_dropout(model, own_dropout)
+    if asked_to_stop:
+        raise KeyboardInterrupt
     model.eval()
     if main:
         save_checkpoint(model, tokenizer, output / "model")
@@ -723,6 +724,30 @@ def start_from(parent: str | Path, cache: TextCache | None = None, reinitialised
         with torch.no_grad():
             model.cls.predictions.bias.copy_(torch.from_numpy(np.log(counts / counts.sum())).float())
     return model
+
+
+@contextlib.contextmanager
+def _signals_wait():
+    """Ctrl-C and SIGTERM wait for the end of the step: what is saved is always a whole step.
+
+    Yields a list that is no longer empty once one has come; a second one interrupts at once.
+    """
+    asked: list[int] = []
+
+    def note(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals go elsewhere
+        before = {}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _set_dropout(model, probability: float) -> float:

@@ -343,7 +343,7 @@ def test_sigterm_saves_and_says_how_to_go_on(text):
         try:
             wait_for(lambda: Path("my run/log.jsonl").exists() and '"train"' in Path("my run/log.jsonl").read_text(), run)
             run.terminate()
-            _, err = run.communicate(timeout=60)
+            _, err = run.communicate(timeout=120)
         finally:
             run.kill()
     assert run.returncode == 130, err
@@ -352,7 +352,7 @@ def test_sigterm_saves_and_says_how_to_go_on(text):
     assert Path("my run/training.pt").exists()
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 120):
+def wait_for(condition, process: subprocess.Popen, seconds: float = 300):
     """What `condition` returns as soon as it is true; fails at once if the process has ended."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import bertlab as bl
+from bertlab import widgets
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0[1-4]_*.ipynb"))
@@ -69,7 +70,7 @@ def test_a_panel_that_does_not_listen_fails_the_cell_after_it(notebook, deaf_che
     """Only the set-up cells, the panel and the cell after it are run, as a notebook of their own."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
     code = [c for c in content["cells"] if c["cell_type"] == "code" and "hub" not in c["metadata"].get("tags", [])]
-    panel = next(i for i, c in enumerate(code) if "bl.widgets." in "".join(c["source"]))
+    panel = next(i for i, c in enumerate(code) if re.search(rf"\b({'|'.join(widgets.__all__)})\(", "".join(c["source"])))
     imports = [c for c in code[:panel] if re.search(r"^(import|from|%load_ext)", "".join(c["source"]), re.M)]
     for cell in imports:
         cell["source"] = [line for line in "".join(cell["source"]).splitlines(keepends=True) if re.match(r"(import|from|%load_ext)", line)]
