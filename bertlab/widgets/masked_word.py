@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 import ipywidgets
 
@@ -44,8 +45,8 @@ def render_hidden(result: HiddenWord) -> str:
     tables = []
     for number, guesses in enumerate(result.predictions, 1):
         rows = [[g.token, f"{g.probability:.2f}", bar(g.probability), "the hidden word" if result.word and g.token == result.word.lower() else ""] for g in guesses]
-        tables.append(table(["guess", "probability", "", ""], rows, f"{result.masked}: guesses for [MASK] {number}"))
-    return "".join(tables)
+        tables.append(table(["guess", "probability", "", ""], rows, f"Guesses for [MASK] {number}"))
+    return f"<p>{escape(result.masked)}</p>" + "".join(tables)
 
 
 class MaskedWord(Panel):

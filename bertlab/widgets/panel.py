@@ -76,7 +76,10 @@ def table(headers: list[str], rows: list[list[object]], caption: str) -> str:
         "<tr>" + "".join(f'<th scope="row">{escape(str(c))}</th>' if i == 0 else f"<td>{escape(str(c))}</td>" for i, c in enumerate(row)) + "</tr>"
         for row in rows
     )
-    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f'<table cellpadding="6" style="text-align: left"><caption style="text-align: left; white-space: nowrap">{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
 
 
 def bar(share: float, width: int = 20) -> str:
