@@ -22,12 +22,6 @@ def copy(tmp_path):
     return Path(shutil.copytree(bl.BERT, tmp_path / "copy"))
 
 
-@pytest.fixture(autouse=True)
-def own_weights(monkeypatch):
-    monkeypatch.delenv("BERTLAB_BERT", raising=False)
-    monkeypatch.delenv("BERTLAB_SBERT", raising=False)
-
-
 def test_import_loads_neither_torch_nor_transformers():
     code = "import sys, bertlab; dir(bertlab); print(sorted({'torch', 'transformers', 'numpy', 'ipywidgets'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

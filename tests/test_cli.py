@@ -21,12 +21,6 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 TINY = "--layers 1 --hidden 32 --max-length 32 --batch-tokens 256 --held-out-pairs 10 --evaluate-every 0.5 --quiet".split()
 
 
-@pytest.fixture(autouse=True)
-def bundled_weights(monkeypatch):
-    monkeypatch.delenv("BERTLAB_BERT", raising=False)
-    monkeypatch.delenv("BERTLAB_SBERT", raising=False)
-
-
 # ---------------------------------------------------------------- help and errors
 
 

@@ -21,7 +21,7 @@ def tokenizer():
 def files(tmp_path_factory):
     """Two sources in BERT's layout: one plain, one gzipped."""
     folder = tmp_path_factory.mktemp("text")
-    texts = [d for d in bl.documents()]
+    texts = bl.documents()
     halves = {"a.txt": texts[::2], "b.txt.gz": texts[1::2]}
     for name, documents in halves.items():
         opener = gzip.open if name.endswith(".gz") else open
@@ -130,7 +130,7 @@ def test_a_batch_reads_as_berts_input(cache, tokenizer):
     batch = pt.collate(cache, rows, tokenizer, seed=0)
     restored = torch.where(batch["labels"] != IGNORE, batch["labels"], batch["input_ids"])
     for i, (a0, a1, b0, b1, _, _) in enumerate(rows):
-        expected = tokenizer.build_inputs_with_special_tokens(cache.tokens[a0:a1].tolist(), cache.tokens[b0:b1].tolist()) if hasattr(tokenizer, "build_inputs_with_special_tokens") else [101, *cache.tokens[a0:a1], 102, *cache.tokens[b0:b1], 102]
+        expected = [tokenizer.cls_token_id, *cache.tokens[a0:a1], tokenizer.sep_token_id, *cache.tokens[b0:b1], tokenizer.sep_token_id]
         n = int(batch["attention_mask"][i].sum())
         assert restored[i, :n].tolist() == [int(x) for x in expected]
         assert batch["token_type_ids"][i, : a1 - a0 + 2].sum() == 0 and batch["token_type_ids"][i, a1 - a0 + 2 : n].all()
