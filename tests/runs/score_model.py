@@ -1,6 +1,6 @@
 """Score a BERT with both heads: the figures in data/models/bertlab-mini/README.md.
 
-    python tests/score_model.py FOLDER --corpus TEXTS --output scores.json
+    python tests/runs/score_model.py FOLDER --corpus TEXTS --output scores.json
 
 FOLDER    the checkpoint; TEXTS the folder with the pretraining text (*.txt.gz, not part of this project)
 Without --corpus only what data/ and tests/data/ can measure is scored: cloze probes and similarity pairs.
@@ -19,17 +19,17 @@ from scipy.stats import spearmanr
 
 import bertlab as bl
 from bertlab import pretraining as pt
-from bertlab.checkpoints import load_tokenizer
+from bertlab.checkpoints import data_folder, load_tokenizer
 from bertlab.mlm import IGNORE
 from bertlab.pooling import cosine, pool
 
-SOURCES = ("books", "movie-reviews", "masc", "speeches", "wordnet")
+SOURCES = ("books", "movie-reviews", "masc", "speeches", "wordnet", "everyday")  # the last one is data/everyday.txt
 HELD_OUT = {"books.txt.gz": [*range(265, 279), *range(439, 468)]}  # The Railway Children, The Invisible Man
 
 
 def cloze(folder: str) -> dict:
     """Shares of the probes in tests/data/cloze.jsonl whose accepted answers hold the first (one of the first five) guesses."""
-    probes = [json.loads(line) for line in (Path(__file__).parent / "data" / "cloze.jsonl").read_text().splitlines()]
+    probes = [json.loads(line) for line in (Path(__file__).parent.parent / "data" / "cloze.jsonl").read_text().splitlines()]
     hits: dict[str, list[tuple[bool, bool]]] = {}
     for probe in probes:
         tokens = [g.token for g in bl.predict_masked(probe["text"], 5, model=folder)[0]]
@@ -76,7 +76,8 @@ def held_out(folder: str, corpus: Path, cache_folder: str, count: int) -> dict:
 
     tokenizer = load_tokenizer(folder)
     model = BertForPreTraining.from_pretrained(folder).eval()
-    cache = pt.TextCache.build([corpus / f"{s}.txt.gz" for s in SOURCES], tokenizer, cache_folder, 0.05, HELD_OUT)
+    files = [*(corpus / f"{s}.txt.gz" for s in SOURCES[:-1]), data_folder() / "everyday.txt"]
+    cache = pt.TextCache.build(files, tokenizer, cache_folder, 0.05, HELD_OUT)
     examples = pt.held_out_examples(cache, pt.PairOptions(), count)
     sentence = np.searchsorted(cache.sentences, examples[:, 0], side="right") - 1
     source = cache.documents[np.searchsorted(cache.documents[:, 0], sentence, side="right") - 1, 2]
