@@ -417,10 +417,13 @@ def _first_model(options, seed: int, parent: str | None, tokenizer, cache):
     import torch
     from transformers import BertConfig, BertForPreTraining
 
+    from . import checkpoints
     from .pretraining import start_from
 
+    if options.keep_heads and not (parent and (has := checkpoints.parts(parent)).mlm and has.nsp):
+        raise ValueError(f"--keep-heads needs a checkpoint with both heads, and {options.start_from} has not: leave it out, or name another --start-from.")
     if parent:
-        return start_from(parent, cache, options.reinitialised_layers, seed)
+        return start_from(parent, cache, options.reinitialised_layers, seed, options.keep_heads)
     config = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=options.hidden,
@@ -507,6 +510,7 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
 
     add = parser.add_argument_group("the model").add_argument
     add("--start-from", default="scratch", metavar="WHERE", help="scratch (random weights, the default), sbert, bert, or a checkpoint's folder; the heads are new")
+    add("--keep-heads", action="store_true", help="go on from a checkpoint with both heads: pooler and heads are kept")
     add("--reinitialised-layers", type=int, default=0, metavar="N", help="how many of the parent's top layers start at random")
     add("--layers", type=int, default=4, metavar="N", help="from scratch: layers (%(default)s)")
     add("--hidden", type=int, default=256, metavar="N", help="from scratch: width (%(default)s), a head for every 64")

@@ -367,7 +367,8 @@ class PretrainOptions:
     frozen_layers   how many of the lowest layers keep their weights
     mask            share of tokens to predict; whole_words chooses words instead of pieces
     dropout         while training (the saved config keeps the model's own)
-    mix             {file name: share of its documents used in an epoch}; 1 where nothing is said
+    mix             {file name: share of its documents used in an epoch}; 1 where nothing is said, 2.5
+                    uses each twice and every other one a third time
     finish_mix      the mix from the share `finish_at` of the tokens on
     """
 
@@ -536,8 +537,8 @@ def training_batches(cache: TextCache, documents: np.ndarray, options: PretrainO
     while True:
         mix = options.mix if stage == 0 or options.finish_mix is None else options.finish_mix
         rng = np.random.default_rng(_seed(options.seed, 2, stage, epoch))
-        shares = np.array([mix.get(name, 1.0) for name in cache.sources])
-        chosen = documents[rng.random(len(documents)) < shares[cache.documents[documents, 2]]]
+        shares = np.array([mix.get(name, 1.0) for name in cache.sources])[cache.documents[documents, 2]]
+        chosen = np.repeat(documents, shares.astype(int) + (rng.random(len(documents)) < shares % 1))
         examples = make_pairs(cache, chosen, options.pairs, _seed(options.seed, 3, stage, epoch))
         batches = make_batches(examples, options.batch_tokens, _seed(options.seed, 4, stage, epoch))
         if len(batches) < processes:
@@ -693,12 +694,13 @@ def load_training(output: Path, options: PretrainOptions) -> dict:
     return saved
 
 
-def start_from(parent: str | Path, cache: TextCache | None = None, reinitialised_layers: int = 0, seed: int = 0):
-    """A BertForPreTraining that begins from an encoder's embeddings and layers; both heads are new.
+def start_from(parent: str | Path, cache: TextCache | None = None, reinitialised_layers: int = 0, seed: int = 0, keep_heads: bool = False):
+    """A BertForPreTraining that begins from an encoder's embeddings and layers, with new heads.
 
     parent                a folder with a BERT-like encoder, such as bl.SBERT
-    cache                 if given, the MLM bias starts at each token's log frequency in it
+    cache                 if given, a new MLM bias starts at each token's log frequency in it
     reinitialised_layers  how many of the top layers start at random
+    keep_heads            go on from a checkpoint that has both heads: pooler and heads are kept too
     """
     from transformers import BertForPreTraining
     from transformers.utils import logging
@@ -716,6 +718,8 @@ def start_from(parent: str | Path, cache: TextCache | None = None, reinitialised
             elif isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
+    if keep_heads:
+        return model
     for linear in (model.bert.pooler.dense, model.cls.predictions.transform.dense, model.cls.seq_relationship):
         nn.init.normal_(linear.weight, std=model.config.initializer_range)
         nn.init.zeros_(linear.bias)

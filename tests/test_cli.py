@@ -46,6 +46,7 @@ def test_an_unknown_option_is_an_error(capsys):
         (["text.txt", "--tokens", "100", "--max-length", "4"], "max_length must lie between 16 and 512, not 4"),
         (["text.txt", "--tokens", "100", "--start-from", "nowhere"], "nowhere holds no config.json"),
         (["text.txt", "--tokens", "100", "--resume"], "holds no training.pt to resume from"),
+        (["text.txt", "--tokens", "100", "--keep-heads"], "--keep-heads needs a checkpoint with both heads, and scratch has not"),
     ],
 )
 def test_errors_are_one_line(arguments, message, text, capsys):

@@ -171,3 +171,28 @@ def test_nothing_to_predict_gives_no_nan(cache, tokenizer):
 def test_bad_pair_options_are_refused(options):
     with pytest.raises(ValueError, match="not"):
         pt.PairOptions(**options)
+
+
+def test_a_mix_above_one_reads_documents_again(cache):
+    """A share of 2.5: each training document of a.txt twice or three times an epoch, those of b.txt.gz never."""
+    documents = np.flatnonzero(cache.documents[:, 3] == 0)
+    options = pt.PretrainOptions(tokens=10**9, mix={"a.txt": 2.5, "b.txt.gz": 0.0}, pairs=pt.PairOptions(objective="none", short=0.0))
+    starts = []
+    for rows, place in pt.training_batches(cache, documents, options, {"stage": 0, "epoch": 0, "index": 0, "tokens": 0}):
+        if place["epoch"]:
+            break
+        starts += [row[0] for row in rows[0]]
+    times = np.bincount(np.searchsorted(cache.sentences, starts), minlength=len(cache.sentences))[cache.documents[documents, 0]]
+    source = cache.documents[documents, 2]
+    assert set(times[source == 0].tolist()) == {2, 3} and not times[source == 1].any()
+
+
+def test_a_run_can_go_on_from_a_checkpoint_with_its_heads(cache):
+    kept, new = (pt.start_from(bl.BERT, cache, keep_heads=keep) for keep in (True, False))
+    from transformers import BertForPreTraining
+
+    whole = BertForPreTraining.from_pretrained(bl.BERT).state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in kept.state_dict().items())
+    changed = {name for name, value in new.state_dict().items() if not torch.equal(value, whole[name])}
+    assert {name.split(".")[0] for name in changed} == {"bert", "cls"} and "bert.pooler.dense.weight" in changed
+    assert not any(name.startswith(("bert.embeddings", "bert.encoder")) for name in changed)
