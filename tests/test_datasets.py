@@ -2,7 +2,9 @@
 
 import csv
 import hashlib
+import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from scipy.stats import spearmanr
@@ -10,6 +12,7 @@ from scipy.stats import spearmanr
 import bertlab as bl
 from bertlab.checkpoints import data_folder
 from bertlab.datasets import NEGATIVE_KINDS, split_of
+from bertlab.pretraining import read_documents
 
 
 def normal(text):
@@ -118,3 +121,27 @@ def test_bad_requests_are_said_in_words():
 
 def test_the_split_is_the_sha1_of_the_text():
     assert split_of("x") == ("test" if int(hashlib.sha1(b"x").hexdigest()[:8], 16) < 0.65 * 2**32 else "train")
+
+
+def test_everyday_text_has_berts_layout_and_repeats_nothing():
+    documents = list(read_documents(data_folder() / "everyday.txt"))
+    sentences = [s for d in documents for s in d]
+    assert len(documents) == 2716 and len(sentences) == 18828
+    assert min(map(len, documents)) >= 2 and max(map(len, documents)) <= 9
+    assert all(s.isascii() and 1 < len(s.split()) <= 30 for s in sentences)
+    assert len({normal(s) for s in sentences}) == len(sentences)
+
+
+def test_everyday_text_does_not_hold_the_cloze_probes():
+    """The probes test what pretraining taught: a filled-in probe must not have been in the text."""
+    seen = {}
+    for document in read_documents(data_folder() / "everyday.txt"):
+        for sentence in document:
+            for gram in words(sentence):
+                seen.setdefault(gram, []).append(words(sentence))
+    for line in (Path(__file__).parent / "data" / "cloze.jsonl").read_text(encoding="utf-8").splitlines():
+        probe = json.loads(line)
+        for answer in probe["answers"]:
+            mine = words(probe["text"].replace("[MASK]", answer))
+            for other in (o for gram in mine for o in seen.get(gram, [])):
+                assert len(mine & other) < 0.4 * len(mine | other), probe["text"]
