@@ -7,11 +7,14 @@ import hashlib
 import json
 import random
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 from .checkpoints import data_folder
 
+T = TypeVar("T")
 NEGATIVE_KINDS = ("another source", "same source", "same document", "swapped")
 
 
@@ -45,6 +48,71 @@ class Document:
 
 
 @dataclass(frozen=True)
+class SentimentExample:
+    """A sentence that praises (label 1) or complains (label 0); kind is "plain", "implied", "negation", "irony" or "mixed"."""
+
+    text: str
+    label: int
+    domain: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class NliTriple:
+    """A premise and three hypotheses: one that follows, one that may or may not be true, one that cannot be."""
+
+    anchor: str
+    entailment: str
+    neutral: str
+    contradiction: str
+
+
+@dataclass(frozen=True)
+class NerSentence:
+    """Words and their BIO tags, of the same number: O, or B- and I- with PER, ORG, LOC, MISC."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QaExample:
+    """A question on a passage; answer stands at context[start:start + len(answer)], or is "" with start -1."""
+
+    id: str
+    context: str
+    question: str
+    answer: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A short text to be found by search."""
+
+    id: str
+    topic: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question to a search engine, and the ids of the passages that answer it."""
+
+    text: str
+    relevant: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Faq:
+    """A frequent question, its answer, and other wordings of the question."""
+
+    question: str
+    answer: str
+    wordings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class NextPair:
     """A pair for NSP; label 0 = sentence_b follows, 1 = it does not; kind is "next" or one of NEGATIVE_KINDS."""
 
@@ -70,16 +138,66 @@ def similarity_pairs(split: str | None = None) -> list[SimilarityPair]:
     >>> 0 <= pair.grade <= 5
     True
     """
-    if split not in (None, "train", "test"):
-        raise ValueError(f"split is 'train', 'test' or None, not {split!r}.")
-    pairs = _similarity()
-    return [p for p in pairs if split is None or split_of(f"{p.sentence_a}\n{p.sentence_b}") == split]
+    return _part(_similarity(), lambda p: f"{p.sentence_a}\n{p.sentence_b}", split, test=0.65)
 
 
 @cache
 def _similarity() -> tuple[SimilarityPair, ...]:
     with open(data_folder() / "similarity.csv", encoding="utf-8", newline="") as file:
         return tuple(SimilarityPair(r["sentence_a"], r["sentence_b"], float(r["grade"]), r["kind"]) for r in csv.DictReader(file))
+
+
+def sentiment(split: str | None = None) -> list[SentimentExample]:
+    """1,000 sentences that praise or complain; split is "train", "test" (40 %) or None for all.
+
+    >>> {example.label for example in sentiment()}
+    {0, 1}
+    """
+    with open(data_folder() / "sentiment.csv", encoding="utf-8", newline="") as file:
+        rows = [SentimentExample(r["text"], int(r["label"] == "positive"), r["domain"], r["kind"]) for r in csv.DictReader(file)]
+    return _part(rows, lambda e: e.text, split, test=0.4)
+
+
+def nli(split: str | None = None) -> list[NliTriple]:
+    """600 premises with an entailed, a neutral and a contradicting hypothesis; split as in `sentiment` (30 % test)."""
+    return _part([NliTriple(**row) for row in _rows("nli.jsonl")], lambda t: t.anchor, split, test=0.3)
+
+
+def ner(split: str | None = None) -> list[NerSentence]:
+    """400 sentences with names tagged; split as in `sentiment` (40 % test).
+
+    >>> sentence = ner("train")[0]
+    >>> len(sentence.words) == len(sentence.tags)
+    True
+    """
+    rows = [NerSentence(tuple(r["words"]), tuple(r["tags"])) for r in _rows("ner.jsonl")]
+    return _part(rows, lambda s: " ".join(s.words), split, test=0.4)
+
+
+def question_answering(split: str | None = None) -> list[QaExample]:
+    """360 questions on 120 passages, 60 of them without an answer; split by passage (40 % test)."""
+    with open(data_folder() / "qa.json", encoding="utf-8") as file:
+        paragraphs = [paragraph for article in json.load(file)["data"] for paragraph in article["paragraphs"]]
+    return [
+        QaExample(qa["id"], p["context"], qa["question"], *((qa["answers"][0]["text"], qa["answers"][0]["answer_start"]) if qa["answers"] else ("", -1)))
+        for p in _part(paragraphs, lambda p: p["context"], split, test=0.4)
+        for qa in p["qas"]
+    ]
+
+
+def passages() -> list[Passage]:
+    """300 short passages to search in."""
+    return [Passage(**row) for row in _rows("passages.jsonl")]
+
+
+def queries() -> list[Query]:
+    """100 questions to the passages, each with the ids of those that answer it."""
+    return [Query(r["text"], tuple(r["relevant"])) for r in _rows("queries.jsonl")]
+
+
+def faq() -> list[Faq]:
+    """Frequent questions with their answers and other wordings, for the capstone of notebook 10."""
+    return [Faq(r["question"], r["answer"], tuple(r["wordings"])) for r in _rows("faq.jsonl")]
 
 
 def senses(word: str | None = None) -> list[SenseExample]:
@@ -152,6 +270,13 @@ def word_overlap(a: str, b: str) -> float:
     """
     words_a, words_b = (set(re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower())) for text in (a, b))
     return len(words_a & words_b) / max(1, len(words_a | words_b))
+
+
+def _part(rows: Iterable[T], text_of: Callable[[T], str], split: str | None, test: float) -> list[T]:
+    """The rows of one split, decided by `split_of` their text; all of them for None."""
+    if split not in (None, "train", "test"):
+        raise ValueError(f"split is 'train', 'test' or None, not {split!r}.")
+    return [row for row in rows if split is None or split_of(text_of(row), test) == split]
 
 
 @cache

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import bertlab as bl
+from bertlab import datasets
 from bertlab.checkpoints import data_folder
 from bertlab.datasets import NEGATIVE_KINDS, split_of
 from bertlab.pretraining import read_documents
@@ -145,3 +147,104 @@ def test_everyday_text_does_not_hold_the_cloze_probes():
             mine = words(probe["text"].replace("[MASK]", answer))
             for other in (o for gram in mine for o in seen.get(gram, [])):
                 assert len(mine & other) < 0.4 * len(mine | other), probe["text"]
+
+
+# ---------------------------------------------------------------- classification, inference, names, questions, search
+
+FUNCTION_WORDS = set(
+    """a an the this that these those my your his her its our their i you he she it we they me him them us who whom whose which what
+    and or but nor so yet if when while because as than though although until before after since of in on at to for from by with
+    about into over under out up down off through between against without within is are was were be been being am do does did done
+    have has had having will would can could shall should may might must not no n't there here then too very just only even more
+    most some any all each every one two how why where whether also still again never ever both either neither""".split()
+)
+
+
+def skeleton(text):
+    """The sentence with its content words hidden: what a template would leave."""
+    return " ".join(w if w in FUNCTION_WORDS else "X" for w in re.findall(r"[\w']+|[.,;:!?]", text.lower()))
+
+
+TEXTS = {
+    "sentiment": lambda split: [e.text for e in datasets.sentiment(split)],
+    "nli": lambda split: [s for t in datasets.nli(split) for s in (t.anchor, t.entailment, t.neutral, t.contradiction)],
+    "ner": lambda split: [" ".join(s.words) for s in datasets.ner(split)],
+    "passages of qa": lambda split: sorted({e.context for e in datasets.question_answering(split)}),
+    "questions of qa": lambda split: [e.question for e in datasets.question_answering(split)],
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_are_varied_and_splits_do_not_leak(name):
+    whole, train, test = (TEXTS[name](split) for split in (None, "train", "test"))
+    assert sorted(whole) == sorted(train + test) and len({normal(t) for t in whole}) == len(whole)
+    assert max(Counter(map(skeleton, whole)).values()) <= 5
+    by_gram = {}
+    for text in train:
+        for gram in words(text):
+            by_gram.setdefault(gram, []).append(words(text))
+    for text in test:
+        mine = words(text)
+        for other in (o for gram in mine for o in by_gram.get(gram, [])):
+            assert len(mine & other) < 0.5 * len(mine | other), text
+
+
+def test_sentiment_is_balanced():
+    examples = datasets.sentiment()
+    assert len(examples) == 1000 and set(Counter((e.domain, e.label) for e in examples).values()) == {50}
+    kinds = Counter(e.kind for e in examples)
+    assert kinds == {"plain": 480, "negation": 180, "implied": 120, "mixed": 120, "irony": 100}
+    assert 350 <= len(datasets.sentiment("test")) <= 450
+
+
+def test_hypotheses_do_not_give_their_class_away():
+    triples = datasets.nli()
+    assert len(triples) == 600
+    lengths = [sum(len(getattr(t, kind).split()) for t in triples) / 600 for kind in ("entailment", "neutral", "contradiction")]
+    assert max(lengths) - min(lengths) < 1
+    negated = [sum(bool(re.search(r"\b(not|no|never|none|nobody)\b|n't", getattr(t, kind).lower())) for t in triples) for kind in ("entailment", "neutral", "contradiction")]
+    assert max(negated) < 0.2 * 600 and max(negated) - min(negated) < 0.06 * 600
+
+
+def test_tags_are_valid_bio():
+    sentences = datasets.ner()
+    assert len(sentences) == 400
+    entities = Counter()
+    for s in sentences:
+        assert len(s.words) == len(s.tags) and all(w and not w.isspace() for w in s.words)
+        for before, tag in zip(("O", *s.tags), s.tags):
+            kind, _, name = tag.partition("-")
+            assert (kind == "O") == (name == "") and name in ("", "PER", "ORG", "LOC", "MISC"), tag
+            assert kind != "I" or before[2:] == name, s
+            entities[name] += kind == "B"
+    assert all(entities[name] >= 150 for name in ("PER", "ORG", "LOC", "MISC"))
+
+
+def test_answers_stand_where_they_are_said_to_stand():
+    examples = datasets.question_answering()
+    assert len(examples) == len({e.id for e in examples}) == 360 and len({e.context for e in examples}) == 120
+    assert sum(not e.answer for e in examples) == 60
+    for e in examples:
+        assert e.start == -1 if not e.answer else e.context[e.start : e.start + len(e.answer)] == e.answer
+        assert not e.answer or (e.context[e.start - 1 : e.start].isalnum() or e.context[e.start + len(e.answer) :][:1].isalnum()) is False, e
+
+
+def test_qa_keeps_squads_layout():
+    squad = json.loads((data_folder() / "qa.json").read_text(encoding="utf-8"))
+    for article in squad["data"]:
+        for qa in article["paragraphs"][0]["qas"]:
+            assert set(qa) == {"id", "question", "is_impossible", "answers"} and qa["is_impossible"] == (not qa["answers"])
+
+
+def test_queries_name_their_passages():
+    found = {p.id: p for p in datasets.passages()}
+    queries = datasets.queries()
+    assert len(found) == 300 and len(queries) == 100 and set(Counter(p.topic for p in found.values()).values()) == {15}
+    assert all(q.relevant and set(q.relevant) <= set(found) for q in queries)
+    assert len({normal(q.text) for q in queries}) == 100
+
+
+def test_faq_has_other_wordings():
+    rows = datasets.faq()
+    asked = [w for r in rows for w in (r.question, *r.wordings)]
+    assert len(rows) >= 40 and all(len(r.wordings) >= 3 for r in rows) and len({normal(w) for w in asked}) == len(asked)
