@@ -128,7 +128,7 @@ def test_the_split_is_the_sha1_of_the_text():
 def test_everyday_text_has_berts_layout_and_repeats_nothing():
     documents = list(read_documents(data_folder() / "everyday.txt"))
     sentences = [s for d in documents for s in d]
-    assert len(documents) == 2716 and len(sentences) == 18828
+    assert len(documents) == 3554 and len(sentences) == 24797
     assert min(map(len, documents)) >= 2 and max(map(len, documents)) <= 9
     assert all(s.isascii() and 1 < len(s.split()) <= 30 for s in sentences)
     assert len({normal(s) for s in sentences}) == len(sentences)
