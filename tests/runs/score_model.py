@@ -1,8 +1,8 @@
 """Score a BERT with both heads: the figures in data/models/bertlab-mini/README.md.
 
-    python tests/runs/score_model.py FOLDER --corpus TEXTS --output scores.json
+    python tests/runs/score_model.py bertlab-mini=data/models/bertlab-mini all-MiniLM-L6-v2=sbert --corpus TEXTS --output scores.json
 
-FOLDER    the checkpoint; TEXTS the folder with the pretraining text (*.txt.gz, not part of this project)
+NAME=FOLDER  the checkpoints (sbert stands for bl.SBERT); TEXTS the folder with the pretraining text (*.txt.gz, not part of this project)
 Without --corpus only what data/ and tests/data/ can measure is scored: cloze probes and similarity pairs.
 The held-out text is fixed by the split in HELD_OUT and the SHA-1 of each other document; masks and pairs by seed 0.
 """
@@ -94,18 +94,21 @@ def held_out(folder: str, corpus: Path, cache_folder: str, count: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
+    parser.add_argument("models", nargs="+", metavar="NAME=FOLDER")
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "bertlab-cache"))
     parser.add_argument("--examples", type=int, default=3000, help="held-out pairs to score (default 3000)")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    found = bl.parts(args.folder)
-    scores: dict = {"similarity": similarity(args.folder)}
-    if found.mlm:
-        scores["cloze"] = cloze(args.folder)
-    if args.corpus and found.mlm and found.nsp:
-        scores["held_out"] = held_out(args.folder, args.corpus, args.cache, args.examples)
+    scores = {}
+    for name, folder in (model.split("=", 1) for model in args.models):
+        folder = bl.SBERT if folder == "sbert" else folder
+        has = bl.parts(folder)
+        scores[name] = {"similarity": similarity(folder)}
+        if has.mlm:
+            scores[name]["cloze"] = cloze(folder)
+        if args.corpus and has.mlm and has.nsp:
+            scores[name]["held_out"] = held_out(folder, args.corpus, args.cache, args.examples)
     text = json.dumps(scores, indent=1)
     if args.output:
         args.output.write_text(text + "\n", encoding="utf-8")
