@@ -536,6 +536,7 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
     add("--mask", type=float, metavar="SHARE", help="tokens to predict")
     add("--whole-words", action="store_true", help="mask words instead of pieces")
     add("--dropout", type=float, metavar="X", help="while training")
+    add("--bfloat16", action="store_true", help="multiply in bfloat16: for a CPU with AVX512-BF16 or AMX")
     add("--mix", type=shares, metavar="FILE=SHARE,...", help="share of each file's documents used in an epoch")
     add("--finish-mix", type=shares, metavar="FILE=SHARE,...", help="the mix from --finish-at on")
     add("--finish-at", type=float, metavar="SHARE", help="when the finishing mix begins")

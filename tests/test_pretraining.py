@@ -196,3 +196,26 @@ def test_a_run_can_go_on_from_a_checkpoint_with_its_heads(cache):
     changed = {name for name, value in new.state_dict().items() if not torch.equal(value, whole[name])}
     assert {name.split(".")[0] for name in changed} == {"bert", "cls"} and "bert.pooler.dense.weight" in changed
     assert not any(name.startswith(("bert.embeddings", "bert.encoder")) for name in changed)
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(cache, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(pt, "cpu_has_bfloat16", lambda: False)
+    with pytest.raises(ValueError, match="AVX512-BF16"):
+        pt.pretrain(None, tokenizer, cache, tmp_path, pt.PretrainOptions(tokens=100, bfloat16=True))
+
+
+@pytest.mark.skipif(not pt.cpu_has_bfloat16(), reason="this processor has no bfloat16")
+def test_bfloat16_trains_like_float32(cache, tokenizer, tmp_path):
+    """The same batches from the same start: losses agree to bfloat16's accuracy, and the weights stay float32."""
+    from transformers import BertConfig, BertForPreTraining
+
+    losses = {}
+    for bfloat16 in (False, True):
+        torch.manual_seed(0)
+        config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+        model, output = BertForPreTraining(config), tmp_path / str(bfloat16)
+        options = pt.PretrainOptions(tokens=8000, batch_tokens=200, bfloat16=bfloat16)
+        log = pt.pretrain(model, tokenizer, cache, output, options, held_out_pairs=0, progress=False)
+        losses[bfloat16] = [entry["mlm_loss"] for entry in log if entry["event"] == "train"]
+        assert all(p.dtype == torch.float32 for p in BertForPreTraining.from_pretrained(output / "model").parameters())
+    assert losses[True] != losses[False] and losses[True] == pytest.approx(losses[False], rel=0.01)
