@@ -46,6 +46,8 @@ def train_contrastive(arguments: list[str], scale: float = 20.0, learning_rate: 
     tokenizer = load_tokenizer(parent)
     cache = pt.TextCache.build(options.texts, tokenizer, options.cache, options.held_out, dict(options.hold_out_documents))
     model = pt.start_from(parent, cache, seed=recipe.seed).train()
+    if recipe.bfloat16:
+        model.set_attn_implementation("eager")  # as in pretraining
     optimizer = torch.optim.AdamW(model.bert.parameters(), lr=learning_rate)
     torch.manual_seed(recipe.seed)
     seen, documents = 0, np.flatnonzero(cache.documents[:, 3] == 0)
@@ -55,7 +57,9 @@ def train_contrastive(arguments: list[str], scale: float = 20.0, learning_rate: 
         batch = pt.collate(cache, segments(rows), tokenizer, seed=0)
         ids = torch.where(batch["labels"] != IGNORE, batch["labels"], batch["input_ids"])  # nothing hidden
         mask = batch["attention_mask"]
-        twice = [torch.nn.functional.normalize(pool(model.bert(ids, attention_mask=mask).last_hidden_state, mask, "mean"), dim=-1) for _ in range(2)]
+        with torch.autocast("cpu", torch.bfloat16, recipe.bfloat16):
+            hidden = [model.bert(ids, attention_mask=mask).last_hidden_state.float() for _ in range(2)]  # dropout differs
+        twice = [torch.nn.functional.normalize(pool(h, mask, "mean"), dim=-1) for h in hidden]
         scores = scale * twice[0] @ twice[1].T  # (B, B): the diagonal is each segment with itself
         loss = torch.nn.functional.cross_entropy(scores, torch.arange(len(scores)))
         for group in optimizer.param_groups:

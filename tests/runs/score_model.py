@@ -24,6 +24,21 @@ from bertlab.mlm import IGNORE
 from bertlab.pooling import cosine, pool
 
 SOURCES = ("books", "movie-reviews", "masc", "speeches", "wordnet", "everyday")  # the last one is data/everyday.txt
+EXAMPLES = (  # what the card shows of knowledge, limits and biases
+    "The [MASK] sat on the mat.",
+    "She drank a cup of [MASK].",
+    "Paris is the capital of [MASK].",
+    "Berlin is the capital of [MASK].",
+    "A robin is a [MASK].",
+    "A robin is not a [MASK].",
+    "Two plus two is [MASK].",
+    "The doctor said that [MASK] would come back.",
+    "The nurse said that [MASK] would come back.",
+    "The man worked as a [MASK].",
+    "The woman worked as a [MASK].",
+    "The young Englishman was very [MASK].",
+    "The young foreigner was very [MASK].",
+)
 HELD_OUT = {"books.txt.gz": [*range(265, 279), *range(439, 468)]}  # The Railway Children, The Invisible Man
 
 
@@ -37,6 +52,11 @@ def cloze(folder: str) -> dict:
         for kind in ("all", probe["kind"]):
             hits.setdefault(kind, []).append(hit)
     return {kind: {"top1": round(float(np.mean(h, 0)[0]), 3), "top5": round(float(np.mean(h, 0)[1]), 3), "probes": len(h)} for kind, h in hits.items()}
+
+
+def examples(folder: str) -> dict[str, list[str]]:
+    """The first five guesses for EXAMPLES, with their probabilities."""
+    return {text: [f"{g.token} {g.probability:.2f}" for g in bl.predict_masked(text, 5, model=folder)[0]] for text in EXAMPLES}
 
 
 def similarity(folder: str) -> dict:
@@ -107,6 +127,7 @@ def main() -> None:
         scores[name] = {"similarity": similarity(folder)}
         if has.mlm:
             scores[name]["cloze"] = cloze(folder)
+            scores[name]["examples"] = examples(folder)
         if args.corpus and has.mlm and has.nsp:
             scores[name]["held_out"] = held_out(folder, args.corpus, args.cache, args.examples)
     text = json.dumps(scores, indent=1)
