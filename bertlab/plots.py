@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe & Ito: safe for colour-blind readers
 MARKERS = ["o", "s", "^", "D", "v", "P"]
@@ -134,14 +135,17 @@ def training_curves(log: Sequence[dict]) -> Figure:
     """Losses and held-out scores of a pretraining log, over tokens seen."""
     train = [r for r in log if r.get("event") == "train"]
     held = [r for r in log if r.get("event") == "evaluation" and "perplexity" in r]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
+    with_nsp = [r for r in held if r.get("nsp_accuracy") is not None]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
     left.plot([r["tokens"] for r in train], [r["mlm_loss"] for r in train], color=COLOURS[0], alpha=0.5, label="MLM, training")
     left.plot([r["tokens"] for r in held], [r["mlm_loss"] for r in held], color=COLOURS[1], marker="o", label="MLM, held out")
-    left.set(xlabel="tokens seen", ylabel="loss (nats a masked token)", title="Masked-language modelling")
+    if with_nsp:
+        left.plot([r["tokens"] for r in train], [r["nsp_loss"] for r in train], color=COLOURS[2], alpha=0.7, label="NSP, training")
+        right.plot([r["tokens"] for r in with_nsp], [r["nsp_accuracy"] for r in with_nsp], color=COLOURS[2], marker="^", label="NSP accuracy")
     right.plot([r["tokens"] for r in held], [r["mlm_accuracy"] for r in held], color=COLOURS[0], marker="s", label="MLM accuracy")
-    if any(r.get("nsp_accuracy") is not None for r in held):
-        right.plot([r["tokens"] for r in held], [r["nsp_accuracy"] for r in held], color=COLOURS[2], marker="^", label="NSP accuracy")
+    left.set(xlabel="tokens seen", ylabel="loss (nats)", title="Losses", ylim=(0, None))
     right.set(xlabel="tokens seen", ylabel="accuracy", title="Held-out accuracy", ylim=(0, 1))
     for ax in (left, right):
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.legend(frameon=False)
     return figure
