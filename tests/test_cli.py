@@ -283,7 +283,7 @@ def test_every_option_of_the_recipe_can_be_said():
 
     said = dict(
         tokens=5_000_000, batch_tokens=512, learning_rate=1e-3, warmup=0.1, weight_decay=0.02, embedding_rate=0.5, frozen_layers=2,
-        mask=0.2, whole_words=True, dropout=0.1, finish_at=0.9, seed=7, mix={"a.gz": 1.0, "b.gz": 0.5}, finish_mix={"a.gz": 1.0},
+        mask=0.2, whole_words=True, dropout=0.1, bfloat16=True, finish_at=0.9, seed=7, mix={"a.gz": 1.0, "b.gz": 0.5}, finish_mix={"a.gz": 1.0},
         max_length=64, objective="sop", same_source=0.25, short=0.2,
     )  # fmt: skip
     names = {field.name for kind in (PretrainOptions, PairOptions) for field in dataclasses.fields(kind)} - {"pairs"}
