@@ -3,8 +3,8 @@
     python tests/runs/toy_objectives.py --seeds 5 --output data/results/toy_objectives.json
 
 For each seed and each objective (NSP, SOP, none, and no pretraining at all) a tiny BERT is trained from scratch with
-the same number of tokens, then tuned on the same entailment pairs and tested on the same others. About 2 minutes a
-seed on 2 cores. Notebook 05 loads the file.
+the same number of tokens, then tuned on the same entailment pairs and tested on the same others. Runs go side by side,
+one thread each, so a stored number does not depend on --workers. Notebook 05 loads the file.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import platform
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,12 @@ from bertlab import toy_world as tw
 ARMS = ("nsp", "sop", "none", "random")
 
 
-def one_run(arm: str, seed: int, tokens: int, train: list, test: list, questions: list) -> dict:
+def one_run(arm: str, seed: int, tokens: int, train_pairs: int, test_pairs: int) -> dict:
     """Pretrain, tune, test: what is right, by kind, and what the heads know before tuning."""
+    torch.set_num_threads(1)
+    train = tw.entailment_pairs(train_pairs, seed=1, split="train")
+    test = tw.entailment_pairs(test_pairs, seed=2, split="test")
+    questions = tw.cloze_questions(600)
     with tempfile.TemporaryDirectory() as folder:
         model, tokenizer = tw.train(seed, "none" if arm == "random" else arm, 0 if arm == "random" else tokens, output=folder)
         texts = tw.write_text(Path(folder) / "text")
@@ -55,25 +60,24 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=tw.TOKENS)
     parser.add_argument("--train-pairs", type=int, default=400)
     parser.add_argument("--test-pairs", type=int, default=800)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    train = tw.entailment_pairs(options.train_pairs, seed=1, split="train")
-    test = tw.entailment_pairs(options.test_pairs, seed=2, split="test")
-    questions = tw.cloze_questions(600)
-    runs = []
-    for seed in range(options.seeds):
-        for arm in ARMS:
-            runs.append(one_run(arm, seed, options.tokens, train, test, questions))
-            print(json.dumps(runs[-1]), flush=True)
-            result = {
-                "command": f"python tests/runs/toy_objectives.py --seeds {options.seeds} --tokens {options.tokens} --train-pairs {options.train_pairs} --test-pairs {options.test_pairs} --output data/results/toy_objectives.json",
-                "versions": {"python": platform.python_version(), "torch": torch.__version__},
-                "tokens": options.tokens,
-                "train_pairs": options.train_pairs,
-                "test_pairs": options.test_pairs,
-                "runs": runs,
-            }
-            options.output.parent.mkdir(parents=True, exist_ok=True)
+    told = {name: getattr(options, name) for name in ("seeds", "tokens", "train_pairs", "test_pairs")}
+    arguments = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in told.items())
+    result = {
+        "command": f"python tests/runs/toy_objectives.py {arguments} --output data/results/toy_objectives.json",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        **told,
+        "runs": [],
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(options.workers) as pool:
+        sizes = (options.tokens, options.train_pairs, options.test_pairs)
+        jobs = [pool.submit(one_run, arm, seed, *sizes) for seed in range(options.seeds) for arm in ARMS]
+        for job in jobs:
+            result["runs"].append(job.result())
+            print(json.dumps(result["runs"][-1]), flush=True)
             options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
