@@ -1,0 +1,113 @@
+"""The comparisons of notebooks/06_classification.ipynb that need several seeds: data/results/classification.json.
+
+    python tests/runs/classification.py --output data/results/classification.json
+
+Arms: the encoder tuned or frozen, times the vector that the head reads: BERT's pooler over [CLS] (pooler), [CLS]
+itself (cls), the mean of all tokens (mean). Three seeds each; a seed draws the head, the order and the dropout.
+
+1. The learning rate of each arm is chosen on a fifth of the training sentences, held out by their SHA-1 (seed 0).
+2. Each arm is then trained on all training sentences with that rate, once a seed, and scored once on the test split.
+
+A frozen encoder is run once, without dropout; its head is trained on the vectors. Everything else is the same loop.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import bertlab as bl
+from bertlab.checkpoints import _load, load_tokenizer
+from bertlab.classification import accuracy, classify, loss_with, new_classifier, text_vectors
+from bertlab.datasets import sentiment, split_of
+from bertlab.fine_tuning import FitOptions, fit
+
+POOLINGS = ("pooler", "cls", "mean")
+RATES = {"tuned": (5e-5, 1e-4, 2e-4), "frozen": (1e-3, 3e-3, 1e-2)}
+EPOCHS = {"tuned": 3, "frozen": 30}
+
+
+def positive(encoder: str, pooling: str, rate: float, seed: int, train: list, test: list) -> list[float]:
+    """Train one classifier; the probability of praise for each test sentence."""
+    options = FitOptions(epochs=EPOCHS[encoder], learning_rate=rate, seed=seed)
+    tokenizer = load_tokenizer(bl.BERT)
+    if encoder == "tuned":
+        model = new_classifier(pooling, seed=seed)
+        fit(model, train, loss_with(tokenizer), options)
+        return classify(model, tokenizer, [e.text for e in test])[:, 1].tolist()
+    vectors = frozen_vectors(pooling)
+    head = new_classifier(pooling, seed=seed).classifier
+
+    def loss_of(head, examples):
+        return torch.nn.functional.cross_entropy(head(torch.stack([vectors[e.text] for e in examples])), torch.tensor([e.label for e in examples]))
+
+    fit(head, train, loss_of, options)
+    with torch.inference_mode():
+        return head(torch.stack([vectors[e.text] for e in test])).softmax(-1)[:, 1].tolist()
+
+
+_frozen: dict[str, dict[str, torch.Tensor]] = {}
+
+
+def frozen_vectors(pooling: str) -> dict[str, torch.Tensor]:
+    """{text: vector (H,)} of every sentence, by the encoder as it was pretrained."""
+    from transformers import AutoModel
+
+    if pooling not in _frozen:
+        texts = [e.text for e in sentiment()]
+        vectors = text_vectors(_load(AutoModel, bl.BERT), load_tokenizer(bl.BERT), texts, pooling)
+        _frozen[pooling] = dict(zip(texts, vectors))
+    return _frozen[pooling]
+
+
+def right(probabilities: list[float], examples: list) -> float:
+    return accuracy([int(p >= 0.5) for p in probabilities], [e.label for e in examples]).share
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--encoders", nargs="+", default=["tuned", "frozen"], choices=list(RATES))
+    parser.add_argument("--poolings", nargs="+", default=list(POOLINGS), choices=POOLINGS)
+    args = parser.parse_args()
+    train, test = sentiment("train"), sentiment("test")
+    choosing = [e for e in train if split_of(e.text, 0.52) == "test"]  # a fifth of the training sentences
+    rest = [e for e in train if split_of(e.text, 0.52) == "train"]
+    arms = []
+    for encoder in args.encoders:
+        for pooling in args.poolings:
+            began = time.monotonic()
+            tried = {rate: right(positive(encoder, pooling, rate, 0, rest, choosing), choosing) for rate in RATES[encoder]}
+            rate = max(tried, key=tried.get)
+            runs = [positive(encoder, pooling, rate, seed, train, test) for seed in range(args.seeds)]
+            arms.append(
+                {
+                    "encoder": encoder,
+                    "pooling": pooling,
+                    "learning_rate": rate,
+                    "tried": [{"learning_rate": r, "accuracy": round(a, 3)} for r, a in tried.items()],
+                    "accuracy": [round(right(run, test), 3) for run in runs],
+                    "positive": [[round(p, 3) for p in run] for run in runs],
+                }
+            )
+            print({k: v for k, v in arms[-1].items() if k != "positive"}, f"{time.monotonic() - began:.0f} s", flush=True)
+    result = {
+        "command": "python tests/runs/classification.py --output data/results/classification.json",
+        "weights": hashlib.sha256((Path(bl.BERT) / "model.safetensors").read_bytes()).hexdigest(),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+        "sentences": {"rest": len(rest), "choosing": len(choosing), "train": len(train), "test": len(test)},
+        "epochs": EPOCHS,
+        "batch_size": FitOptions().batch_size,
+        "arms": arms,
+    }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(result) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
