@@ -9,6 +9,7 @@ itself (cls), the mean of all tokens (mean). Three seeds each; a seed draws the 
 2. Each arm is then trained on all training sentences with that rate, once a seed, and scored once on the test split.
 
 A frozen encoder is run once, without dropout; its head is trained on the vectors. Everything else is the same loop.
+The output is written after every arm; a second start with the same weights goes on with the arms that are missing.
 """
 
 import argparse
@@ -71,31 +72,10 @@ def right(probabilities: list[float], examples: list) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--encoders", nargs="+", default=["tuned", "frozen"], choices=list(RATES))
-    parser.add_argument("--poolings", nargs="+", default=list(POOLINGS), choices=POOLINGS)
     args = parser.parse_args()
     train, test = sentiment("train"), sentiment("test")
     choosing = [e for e in train if split_of(e.text, 0.52) == "test"]  # a fifth of the training sentences
     rest = [e for e in train if split_of(e.text, 0.52) == "train"]
-    arms = []
-    for encoder in args.encoders:
-        for pooling in args.poolings:
-            began = time.monotonic()
-            tried = {rate: right(positive(encoder, pooling, rate, 0, rest, choosing), choosing) for rate in RATES[encoder]}
-            rate = max(tried, key=tried.get)
-            runs = [positive(encoder, pooling, rate, seed, train, test) for seed in range(args.seeds)]
-            arms.append(
-                {
-                    "encoder": encoder,
-                    "pooling": pooling,
-                    "learning_rate": rate,
-                    "tried": [{"learning_rate": r, "accuracy": round(a, 3)} for r, a in tried.items()],
-                    "accuracy": [round(right(run, test), 3) for run in runs],
-                    "positive": [[round(p, 3) for p in run] for run in runs],
-                }
-            )
-            print({k: v for k, v in arms[-1].items() if k != "positive"}, f"{time.monotonic() - began:.0f} s", flush=True)
     result = {
         "command": "python tests/runs/classification.py --output data/results/classification.json",
         "weights": hashlib.sha256((Path(bl.BERT) / "model.safetensors").read_bytes()).hexdigest(),
@@ -103,10 +83,31 @@ def main() -> None:
         "sentences": {"rest": len(rest), "choosing": len(choosing), "train": len(train), "test": len(test)},
         "epochs": EPOCHS,
         "batch_size": FitOptions().batch_size,
-        "arms": arms,
+        "arms": [],
     }
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(result) + "\n", encoding="utf-8")
+    if args.output.exists() and (earlier := json.loads(args.output.read_text(encoding="utf-8")))["weights"] == result["weights"]:
+        result["arms"] = earlier["arms"]
+    done = {(arm["encoder"], arm["pooling"]) for arm in result["arms"]}
+    for encoder, pooling in ((e, p) for e in RATES for p in POOLINGS):
+        if (encoder, pooling) in done:
+            continue
+        began = time.monotonic()
+        tried = {rate: right(positive(encoder, pooling, rate, 0, rest, choosing), choosing) for rate in RATES[encoder]}
+        rate = max(tried, key=tried.get)
+        runs = [positive(encoder, pooling, rate, seed, train, test) for seed in range(3)]
+        result["arms"].append(
+            {
+                "encoder": encoder,
+                "pooling": pooling,
+                "learning_rate": rate,
+                "tried": [{"learning_rate": r, "accuracy": round(a, 3)} for r, a in tried.items()],
+                "accuracy": [round(right(run, test), 3) for run in runs],
+                "positive": [[round(p, 4) for p in run] for run in runs],
+            }
+        )
+        args.output.write_text(json.dumps(result) + "\n", encoding="utf-8")
+        print({k: v for k, v in result["arms"][-1].items() if k != "positive"}, f"{time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
