@@ -9,7 +9,7 @@ itself (cls), the mean of all tokens (mean). Three seeds each; a seed draws the 
 2. Each arm is then trained on all training sentences with that rate, once a seed, and scored once on the test split.
 
 A frozen encoder is run once, without dropout; its head is trained on the vectors. Everything else is the same loop.
-The output is written after every arm; a second start with the same weights goes on with the arms that are missing.
+The output is written after every run; a second start with the same weights goes on with what is missing.
 """
 
 import argparse
@@ -28,7 +28,8 @@ from bertlab.datasets import sentiment, split_of
 from bertlab.fine_tuning import FitOptions, fit
 
 POOLINGS = ("pooler", "cls", "mean")
-RATES = {"tuned": (5e-5, 1e-4, 2e-4), "frozen": (1e-3, 3e-3, 1e-2)}
+RATES = {"frozen": (1e-3, 3e-3, 1e-2), "tuned": (1e-4, 2e-4)}
+SEEDS = 3
 EPOCHS = {"tuned": 3, "frozen": 30}
 
 
@@ -88,26 +89,33 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     if args.output.exists() and (earlier := json.loads(args.output.read_text(encoding="utf-8")))["weights"] == result["weights"]:
         result["arms"] = earlier["arms"]
-    done = {(arm["encoder"], arm["pooling"]) for arm in result["arms"]}
-    for encoder, pooling in ((e, p) for e in RATES for p in POOLINGS):
-        if (encoder, pooling) in done:
-            continue
-        began = time.monotonic()
+    arms = result["arms"]
+
+    def write() -> None:
+        args.output.write_text(json.dumps(result) + "\n", encoding="utf-8")
+
+    for encoder, pooling in [(e, p) for e in RATES for p in POOLINGS][len(arms) :]:
         tried = {rate: right(positive(encoder, pooling, rate, 0, rest, choosing), choosing) for rate in RATES[encoder]}
-        rate = max(tried, key=tried.get)
-        runs = [positive(encoder, pooling, rate, seed, train, test) for seed in range(3)]
-        result["arms"].append(
+        arms.append(
             {
                 "encoder": encoder,
                 "pooling": pooling,
-                "learning_rate": rate,
+                "learning_rate": max(tried, key=tried.get),
                 "tried": [{"learning_rate": r, "accuracy": round(a, 3)} for r, a in tried.items()],
-                "accuracy": [round(right(run, test), 3) for run in runs],
-                "positive": [[round(p, 4) for p in run] for run in runs],
+                "accuracy": [],
+                "positive": [],
             }
         )
-        args.output.write_text(json.dumps(result) + "\n", encoding="utf-8")
-        print({k: v for k, v in result["arms"][-1].items() if k != "positive"}, f"{time.monotonic() - began:.0f} s", flush=True)
+        write()
+    for seed in range(SEEDS):
+        for arm in arms:
+            if len(arm["positive"]) == seed:
+                began = time.monotonic()
+                run = positive(arm["encoder"], arm["pooling"], arm["learning_rate"], seed, train, test)
+                arm["accuracy"].append(round(right(run, test), 3))
+                arm["positive"].append([round(p, 4) for p in run])
+                write()
+                print(seed, arm["encoder"], arm["pooling"], arm["learning_rate"], arm["accuracy"][-1], f"{time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
