@@ -28,7 +28,7 @@ from bertlab.datasets import sentiment, split_of
 from bertlab.fine_tuning import FitOptions, fit
 
 POOLINGS = ("pooler", "cls", "mean")
-RATES = {"frozen": (1e-3, 3e-3, 1e-2), "tuned": (1e-4, 2e-4)}
+RATES = {"frozen": (3e-3, 1e-2, 3e-2), "tuned": (1e-4, 2e-4)}
 SEEDS = 3
 EPOCHS = {"tuned": 3, "frozen": 30}
 
@@ -88,13 +88,14 @@ def main() -> None:
     }
     args.output.parent.mkdir(parents=True, exist_ok=True)
     if args.output.exists() and (earlier := json.loads(args.output.read_text(encoding="utf-8")))["weights"] == result["weights"]:
-        result["arms"] = earlier["arms"]
+        result["arms"] = [a for a in earlier["arms"] if [t["learning_rate"] for t in a["tried"]] == list(RATES[a["encoder"]])]
     arms = result["arms"]
 
     def write() -> None:
         args.output.write_text(json.dumps(result) + "\n", encoding="utf-8")
 
-    for encoder, pooling in [(e, p) for e in RATES for p in POOLINGS][len(arms) :]:
+    done = [(a["encoder"], a["pooling"]) for a in arms]
+    for encoder, pooling in [(e, p) for e in RATES for p in POOLINGS if (e, p) not in done]:
         tried = {rate: right(positive(encoder, pooling, rate, 0, rest, choosing), choosing) for rate in RATES[encoder]}
         arms.append(
             {
