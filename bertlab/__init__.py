@@ -16,6 +16,7 @@ _HOME = {
     "nsp": ["NextSentence", "predict_next", "predict_next_many"],
     "pretraining": ["PairOptions", "PretrainOptions", "TextCache", "pretrain"],
     "toy_world": [],
+    "classification": ["SentenceClassifier", "accuracy", "accuracy_by_kind", "bootstrap_gap", "classify"],
     "sbert": ["evaluate_similarity"],
     "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
 }

@@ -187,3 +187,52 @@ def interval_points(values: Mapping[str, tuple[float, float, float]], title: str
         ax.axvline(line, color="black", linestyle=":")
     ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, title=title, ylim=(len(values) - 0.5, -0.5))
     return figure
+
+
+def intervals(scores: Mapping[str, tuple[float, float, float]], title: str, xlabel: str, *, line: float | None = None) -> Figure:
+    """A point with its interval a row: {name: (value, low, high)}; `line` is a dotted mark to compare with, such as chance."""
+    figure, ax = plt.subplots(figsize=(7, 1.1 + 0.38 * len(scores)))
+    for row, (value, low, high) in enumerate(scores.values()):
+        ax.plot([low, high], [row, row], color=COLOURS[0], linewidth=2)
+        ax.plot(value, row, color=COLOURS[0], marker="o", markersize=7)
+        ax.annotate(f"{value:.2f}", (high, row), xytext=(6, -3), textcoords="offset points", fontsize=9)
+    if line is not None:
+        ax.axvline(line, color="black", linestyle=":")
+    ax.set(yticks=range(len(scores)), yticklabels=list(scores), xlabel=xlabel, title=title, ylim=(len(scores) - 0.5, -0.5))
+    ax.margins(x=0.12)
+    return figure
+
+
+def runs(groups: Mapping[str, Mapping[str, Sequence[float]]], title: str, xlabel: str, *, line: float | None = None) -> Figure:
+    """A point a run: {group: {name: values}}; a row a name, a colour and a marker a group, a short bar at the mean."""
+    names = list(dict.fromkeys(name for values in groups.values() for name in values))
+    figure, ax = plt.subplots(figsize=(7, 1.3 + 0.55 * len(names)))
+    for i, (group, values) in enumerate(groups.items()):
+        shift = (i - (len(groups) - 1) / 2) * 0.3
+        for name, numbers in values.items():
+            row = names.index(name) + shift
+            ax.scatter(numbers, [row] * len(numbers), color=COLOURS[i], marker=MARKERS[i], s=40, alpha=0.7, label=group if name == next(iter(values)) else None)
+            ax.plot([np.mean(numbers)] * 2, [row - 0.13, row + 0.13], color="black", linewidth=1.5)
+    if line is not None:
+        ax.axvline(line, color="black", linestyle=":")
+    ax.set(yticks=range(len(names)), yticklabels=names, xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def maps_2d(panels: Mapping[str, Sequence], groups: Sequence[str], title: str) -> Figure:
+    """PCA maps side by side, one a set of vectors (N, H); the axes of each are its own. Groups as in `map_2d`."""
+    from sklearn.decomposition import PCA
+
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.3 * len(panels), 4), squeeze=False)
+    for ax, (name, vectors) in zip(axes[0], panels.items()):
+        pca = PCA(2, svd_solver="full")
+        points = pca.fit_transform(np.asarray(vectors, dtype=float))  # (N, 2)
+        for i, group in enumerate(dict.fromkeys(groups)):
+            mine = np.array([g == group for g in groups])
+            ax.scatter(*points[mine].T, label=group, color=COLOURS[i % 6], marker=MARKERS[i % 6], s=22, alpha=0.6, linewidth=0)
+        shares = pca.explained_variance_ratio_
+        ax.set(title=name, xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second ({shares[1]:.0%})")
+    figure.suptitle(title)
+    axes[0][-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
