@@ -29,7 +29,7 @@ SEEDS = (0, 1, 2)
 NER = {"epochs": 8, "batch_size": 16, "learning_rate": 3e-4, "head_rate": 10.0}
 QA = {"epochs": 3, "batch_size": 16, "learning_rate": 2e-4, "head_rate": 5.0}
 CLOZE = {"epochs": 1, "batch_size": 16, "learning_rate": 2e-4, "head_rate": 5.0}
-CLOZES = 3000
+CLOZES = 4000
 SHOWN = ("clozes, then questions", 0)  # the arm and seed whose logits are kept
 NER_ARMS = {  # name: (weights, share of the training sentences, does every token get the sentence's mean?)
     "all sentences": ("BERT", 1.0, False),
@@ -112,7 +112,7 @@ def run_qa(tokenizer, weights: str | None, clozes: bool, epochs: int, seed: int)
         if (weights, seed) in AFTER_CLOZES:
             model.load_state_dict(AFTER_CLOZES[weights, seed])
         else:
-            made = tt.cloze_questions(cloze_texts(), per_text=1, seed=seed)
+            made = tt.cloze_questions(cloze_texts(), per_text=1, seed=seed, sentences=3)
             random.Random(seed).shuffle(made)
             tune(model, made[:CLOZES], tt.qa_loss(tokenizer), FitOptions(**CLOZE, seed=seed))
             AFTER_CLOZES.clear()
