@@ -392,21 +392,34 @@ _FUNCTION_WORDS = frozenset(
 )
 
 
+_NUMBER = re.compile(r"\d|^(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|half|hundred|thousand|million)\b", re.IGNORECASE)
+_ASKS_NUMBER = re.compile(r"\b(?:how (?:many|much|long|far|old|often|tall|high)|when|year|date)\b", re.IGNORECASE)
+_ASKS_NAME = re.compile(r"\b(?:who|whose|whom|where|city|country)\b", re.IGNORECASE)
+
+
 def answer_by_overlap(example: QaExample, longest: int = 8) -> str:
     """The baseline: the sentence that shares most words with the question, and in it the longest run of new words.
+
+    Where the question asks for a number or a name, a run that holds one goes before longer ones.
 
     >>> answer_by_overlap(QaExample("1", "Tom came home. The mill was built by Ann Lee.", "Who built the mill?", "", -1))
     'Ann Lee'
     """
     asked = set(normal_words(example.question)) - _FUNCTION_WORDS
     best = max(sentences_of(example.context), key=lambda s: len(asked & set(normal_words(s))))
-    runs, run = [], []
-    for word in [*best.split(), ""]:
+    runs: list[list[str]] = [[]]
+    for word in best.split():
         plain = "".join(normal_words(word))
         if not plain or plain in asked or plain in _FUNCTION_WORDS:
-            runs, run = [*runs, run], []
+            runs.append([])
         else:
-            run.append(word)
+            runs[-1].append(word)
+            if word[-1] in ",;:":
+                runs.append([])
+    if _ASKS_NUMBER.search(example.question):
+        runs = [run for run in runs if any(map(_NUMBER.search, run))] or runs
+    elif _ASKS_NAME.search(example.question):
+        runs = [run for run in runs if any(word[0].isupper() for word in run)] or runs
     return " ".join(max(runs, key=len)[:longest]).strip(string.punctuation)
 
 
