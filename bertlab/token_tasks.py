@@ -443,7 +443,7 @@ def cloze_questions(
     Source: the noisy clozes of Lewis et al. 2019, arXiv 1906.04980, section 2, made simpler: a question word and the kept words.
 
     >>> text = "The mill was built in 1834 by Ann Lee. It burned down twice before the war."
-    >>> question = cloze_questions([text], per_text=1, no_answer=0)[0]
+    >>> question = cloze_questions([text], per_text=1, keep=1, no_answer=0)[0]
     >>> question.context[question.start:].startswith(question.answer)
     True
     """
