@@ -17,6 +17,7 @@ _HOME = {
     "pretraining": ["PairOptions", "PretrainOptions", "TextCache", "pretrain"],
     "toy_world": [],
     "classification": ["SentenceClassifier", "accuracy", "accuracy_by_kind", "bootstrap_gap", "classify"],
+    "token_tasks": ["answer_questions", "entities", "predict_tags"],
     "sbert": ["evaluate_similarity"],
     "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
 }

@@ -236,3 +236,62 @@ def maps_2d(panels: Mapping[str, Sequence], groups: Sequence[str], title: str) -
     figure.suptitle(title)
     axes[0][-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def passage_logits(tokens: Sequence[str], start: Sequence[float], end: Sequence[float], title: str, *, answer: tuple[int, int] | None = None, columns: int = 96) -> Figure:
+    """A text in lines, a token's start value as a bar to the left above it and its end value to the right.
+
+    tokens, start, end   one each a token; the lowest value of both has no height, the highest a full line's
+    answer               first and last token to set off by a grey ground
+    """
+    low, high = min(*start, *end), max(*start, *end)
+    lines = _lines(tokens, columns)
+    figure, ax = plt.subplots(figsize=(10, 0.5 + 0.6 * len(lines)))
+    for y, line in enumerate(lines):
+        for x, i in line:
+            middle = x + len(tokens[i]) / 2
+            if answer and answer[0] <= i <= answer[1]:
+                ax.add_patch(plt.Rectangle((x - 0.5, y + 0.02), len(tokens[i]) + 1, 0.33, color="#D9D9D9", linewidth=0))
+            for values, left, colour in ((start, middle - 0.8, COLOURS[0]), (end, middle, COLOURS[1])):
+                height = 0.6 * (values[i] - low) / max(high - low, 1e-9)
+                ax.add_patch(plt.Rectangle((left, y - height), 0.8, height, color=colour, linewidth=0))
+            ax.text(middle, y + 0.28, tokens[i], family="monospace", fontsize=10, ha="center")
+    ax.set(xlim=(-1, columns + 1), ylim=(len(lines) - 0.6, -0.75), title=title)
+    ax.axis("off")
+    keys = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[i]) for i in (0, 1)]
+    ax.legend(keys, ["start (left)", "end (right)"], frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.98))
+    return figure
+
+
+def tags_under_words(words: Sequence[str], rows: Mapping[str, Sequence[str]], title: str, *, columns: int = 84) -> Figure:
+    """A sentence with rows of tags under its words: {row's name: a tag a word}; "O" is drawn as a dot."""
+    kinds = [kind for kind in dict.fromkeys(tag.partition("-")[2] for tags in rows.values() for tag in tags) if kind]
+    colour = {kind: COLOURS[i % len(COLOURS)] for i, kind in enumerate(sorted(kinds))}
+    cells = [max(len(word), *(len(tags[i]) for tags in rows.values())) * "x" for i, word in enumerate(words)]
+    lines, margin = _lines(cells, columns), max(map(len, rows)) + 2
+    figure, ax = plt.subplots(figsize=(10, 0.5 + 0.25 * (len(rows) + 1.6) * len(lines)))
+    for n, line in enumerate(lines):
+        top = n * (len(rows) + 1.6)
+        for r, name in enumerate(rows, start=1):
+            ax.text(-margin, top + r, name, family="monospace", fontsize=9, color="#555555")
+        for x, i in line:
+            ax.text(x, top, words[i], family="monospace", fontsize=9, weight="bold")
+            for r, tags in enumerate(rows.values(), start=1):
+                kind = tags[i].partition("-")[2]
+                ax.text(x, top + r, tags[i] if kind else "·", family="monospace", fontsize=9, color=colour.get(kind, "#999999"))
+    ax.set(xlim=(-margin - 1, columns + 1), ylim=((len(rows) + 1.6) * len(lines) - 0.6, -1), title=title)
+    ax.axis("off")
+    return figure
+
+
+def _lines(tokens: Sequence[str], columns: int) -> list[list[tuple[int, int]]]:
+    """Break tokens into lines of at most `columns` characters: lists of (column, token's number)."""
+    lines: list[list[tuple[int, int]]] = [[]]
+    x = 0
+    for i, token in enumerate(tokens):
+        if lines[-1] and x + len(token) > columns:
+            lines.append([])
+            x = 0
+        lines[-1].append((x, i))
+        x += len(token) + 1
+    return lines
