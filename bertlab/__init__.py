@@ -15,6 +15,7 @@ _HOME = {
     "mlm": ["Masked", "Prediction", "mask_tokens", "predict_masked"],
     "nsp": ["NextSentence", "predict_next", "predict_next_many"],
     "pretraining": ["PairOptions", "PretrainOptions", "TextCache", "pretrain"],
+    "toy_world": [],
     "sbert": ["evaluate_similarity"],
     "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
 }

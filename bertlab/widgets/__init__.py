@@ -7,6 +7,7 @@ _PANELS = {
     "PoolingBench": "pooling_bench",
     "MaskedWord": "masked_word",
     "NextSentence": "next_sentence",
+    "TrainingMonitor": "training_monitor",
 }
 __all__ = list(_PANELS)
 
