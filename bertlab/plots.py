@@ -145,3 +145,41 @@ def training_curves(log: Sequence[dict]) -> Figure:
     for ax in (left, right):
         ax.legend(frameon=False)
     return figure
+
+
+def learning_lines(series: Mapping[str, Sequence[float]], moments: Sequence[float], title: str, xlabel: str, ylabel: str) -> Figure:
+    """A line a series over common moments, such as accuracy by kind of question over tokens seen."""
+    figure, ax = plt.subplots(figsize=(8, 3.8))
+    for i, (name, values) in enumerate(series.items()):
+        ax.plot(moments, values, label=name, color=COLOURS[i % 6], marker=MARKERS[i % 6], linestyle=["-", "--", "-.", ":"][i % 4])
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def guesses_table(rows: Sequence[Sequence[str]], columns: Sequence[str], title: str, right: Sequence[str]) -> Figure:
+    """Words in a grid: a row a question (its first entry is the question), a column a moment; row i's answer right[i] is set off."""
+    figure, ax = plt.subplots(figsize=(10, 0.9 + 0.36 * len(rows)))
+    ax.axis("off")
+    grid = ax.table([list(row) for row in rows], colLabels=list(columns), loc="center", cellLoc="left", edges="horizontal")
+    grid.auto_set_font_size(False)
+    grid.set_fontsize(9)
+    grid.scale(1, 1.5)
+    grid.auto_set_column_width(range(len(columns)))
+    for (i, j), cell in grid.get_celld().items():
+        if i > 0 and j > 0 and cell.get_text().get_text() == right[i - 1]:
+            cell.get_text().set(color=COLOURS[0], weight="bold")
+    ax.set_title(title)
+    return figure
+
+
+def interval_points(values: Mapping[str, tuple[float, float, float]], title: str, xlabel: str, *, line: float | None = None) -> Figure:
+    """A point with its interval a name: {name: (value, low, high)}; `line` draws a dotted line, such as chance."""
+    figure, ax = plt.subplots(figsize=(7, 1.1 + 0.36 * len(values)))
+    for i, (value, low, high) in enumerate(values.values()):
+        ax.plot([low, high], [i, i], color=COLOURS[i % 6], linewidth=2)
+        ax.plot(value, i, color=COLOURS[i % 6], marker=MARKERS[i % 6], markersize=8)
+    if line is not None:
+        ax.axvline(line, color="black", linestyle=":")
+    ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, title=title, ylim=(len(values) - 0.5, -0.5))
+    return figure
