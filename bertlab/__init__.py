@@ -16,7 +16,7 @@ _HOME = {
     "nsp": ["NextSentence", "predict_next", "predict_next_many"],
     "pretraining": ["PairOptions", "PretrainOptions", "TextCache", "pretrain"],
     "toy_world": [],
-    "sbert": ["evaluate_similarity"],
+    "sbert": ["anisotropy", "evaluate_similarity", "spearman_interval", "train_siamese"],
     "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
