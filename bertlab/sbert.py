@@ -162,8 +162,8 @@ def siamese(folder: str | None = None, mode: str = "mean"):
 
     Taught in notebooks/08_sentence_bert.ipynb, section 7.
 
-    >>> siamese(mode="cls").get_embedding_dimension()
-    384
+    >>> siamese(mode="cls")[1].pooling_mode
+    'cls'
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
