@@ -160,7 +160,7 @@ def graded(pairs: Sequence[SimilarityPair]) -> list[tuple[str, str, float]]:
 def siamese(folder: str | None = None, mode: str = "mean"):
     """A SentenceTransformer on the CPU: the encoder in `folder` (bl.BERT if not given), then pooling.
 
-    Taught in notebooks/08_sentence_bert.ipynb, section 7.
+    Taught in notebooks/08_sentence_bert.ipynb, section 6.
 
     >>> siamese(mode="cls")[1].pooling_mode
     'cls'

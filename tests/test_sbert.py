@@ -73,7 +73,7 @@ def test_graded_pairs_become_targets_from_0_to_1():
 
 
 def by_hand(loss: str, u: torch.Tensor, v: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The formulas of notebook 08, section 8."""
+    """The formulas of notebook 08, section 7."""
     cosines = bl.cosine(u, v)
     if loss == "contrastive":
         distance = 1 - cosines
