@@ -357,11 +357,13 @@ def _draw(draw: Callable, text_of: Callable, n: int, seed: str, split: str | Non
     if split not in (None, "train", "test"):
         raise ValueError(f"split is 'train', 'test' or None, not {split!r}.")
     rng, items = random.Random(seed), {}
-    while len(items) < n:
+    for _ in range(100 * n + 100):
+        if len(items) == n:
+            return list(items.values())
         item = draw(rng, len(items))
         if split is None or split_of(text_of(item), test=0.5) == split:
             items.setdefault(text_of(item), item)
-    return list(items.values())
+    raise ValueError(f"This little world does not have {n} different pairs of this sort: ask for fewer.")
 
 
 def _a(noun: str) -> str:
