@@ -36,7 +36,8 @@ from bertlab.fine_tuning import FitOptions, fit
 from bertlab.sbert import LOSSES, graded, pair_cosines, recast, sentence_vectors, siamese, train_siamese, with_pooling
 
 POOLING = ("cls", "mean", "max")
-PAIRS_SEEN, BATCH, RATE = 1260, 16, 1e-4  # three pairs from each of the 420 or so train triples
+BATCH, RATE = 16, 1e-4
+pairs_seen = 1260  # by every run; --pairs-seen changes it
 TOY_PAIRS, TOY_EPOCHS, TOY_RATE = 600, 4, 5e-4
 
 
@@ -47,7 +48,7 @@ def examples_for(loss: str) -> list:
 def tune(loss: str, mode: str, seed: int):
     """bl.BERT after one siamese training."""
     model, examples = siamese(bl.BERT, mode), examples_for(loss)
-    options = FitOptions(epochs=PAIRS_SEEN / len(examples), batch_size=BATCH, learning_rate=RATE, seed=seed)
+    options = FitOptions(epochs=pairs_seen / len(examples), batch_size=BATCH, learning_rate=RATE, seed=seed)
     train_siamese(model, examples, loss, options)
     return model
 
@@ -87,8 +88,11 @@ def losses(seeds: int) -> dict:
     runs = []
     for loss in LOSSES:
         for seed in range(seeds):
-            cosines = read(by_ranking(seed) if loss == "ranking" else tune(loss, "mean", seed), pairs)
-            runs.append({"loss": loss, "trained_with": "mean", "seed": seed, "cosines": cosines if loss == "ranking" else {"mean": cosines["mean"]}})
+            if loss == "ranking":  # this one is also part of the comparison of poolings
+                cosines = read(by_ranking(seed), pairs)
+            else:
+                cosines = {"mean": rounded(pair_cosines(tune(loss, "mean", seed), pairs))}
+            runs.append({"loss": loss, "trained_with": "mean", "seed": seed, "cosines": cosines})
             say(loss, seed, spearman(cosines, pairs))
     return {"before": before, "losses": runs, "examples": {loss: len(examples_for(loss)) for loss in LOSSES}}
 
@@ -186,9 +190,9 @@ def toy(seeds: int) -> dict:
                 model = siamese(str(Path(folder) / "model"))
             raw = read(model, test)
             train_siamese(model, graded(train), "cosine", FitOptions(epochs=TOY_EPOCHS, batch_size=BATCH, learning_rate=TOY_RATE, seed=seed))
-            tuned = read(model, test)
-            runs += [{"start": start, "state": "raw", "seed": seed, "cosines": {m: raw[m] for m in ("cls", "mean")}}]
-            runs += [{"start": start, "state": "tuned", "seed": seed, "cosines": {"mean": tuned["mean"]}}]
+            tuned = {"mean": rounded(pair_cosines(model, test))}
+            runs.append({"start": start, "state": "raw", "seed": seed, "cosines": {mode: raw[mode] for mode in ("cls", "mean")}})
+            runs.append({"start": start, "state": "tuned", "seed": seed, "cosines": tuned})
             say("toy", start, seed, "raw", spearman(raw, test), "tuned", spearman(tuned, test))
     return {"toy": {"tokens": tw.TOKENS, "train_pairs": TOY_PAIRS, "runs": runs}}
 
@@ -202,17 +206,20 @@ PARTS = {"losses": losses, "pooling": pooling, "roles": roles, "toy": toy}
 
 
 def main() -> None:
+    global pairs_seen
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pairs-seen", type=int, default=pairs_seen, help="how many pairs each training sees (default %(default)s)")
     parser.add_argument("--part", choices=PARTS, nargs="*", default=list(PARTS))
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
+    pairs_seen = options.pairs_seen
     result = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
     result |= {
-        "command": f"python tests/runs/sbert.py --seeds {options.seeds} --output data/results/sbert.json",
+        "command": f"python tests/runs/sbert.py --seeds {options.seeds} --pairs-seen {pairs_seen} --output data/results/sbert.json",
         "versions": {p: version(p) for p in ("torch", "transformers", "sentence-transformers")},
         "weights": SHA256["BERT"],
-        "recipe": {"pairs_seen": PAIRS_SEEN, "batch_size": BATCH, "learning_rate": RATE, "seeds": options.seeds},
+        "recipe": {"pairs_seen": pairs_seen, "batch_size": BATCH, "learning_rate": RATE, "seeds": options.seeds},
     }
     for part in options.part:
         result |= PARTS[part](options.seeds)
