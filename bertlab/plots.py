@@ -295,3 +295,18 @@ def _lines(tokens: Sequence[str], columns: int) -> list[list[tuple[int, int]]]:
         lines[-1].append((x, i))
         x += len(token) + 1
     return lines
+
+
+def scatter_panels(x: Sequence[float], ys: Mapping[str, Sequence[float]], title: str, xlabel: str, ylabel: str, *, groups: Sequence[str]) -> Figure:
+    """Scatter plots side by side on common axes, {name: y values}; a colour and a marker for each group."""
+    figure, axes = plt.subplots(1, len(ys), figsize=(3.6 * len(ys) + 1.6, 3.6), sharey=True, squeeze=False)
+    x, groups = np.asarray(x, dtype=float), np.asarray(list(groups))
+    for ax, (name, y) in zip(axes[0], ys.items()):
+        for i, group in enumerate(dict.fromkeys(groups.tolist())):
+            mine = groups == group
+            ax.scatter(x[mine], np.asarray(y, dtype=float)[mine], s=16, alpha=0.6, color=COLOURS[i % 6], marker=MARKERS[i % 6], label=group)
+        ax.set(title=name, xlabel=xlabel)
+    axes[0][0].set_ylabel(ylabel)
+    figure.suptitle(title)
+    axes[0][-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

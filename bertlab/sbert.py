@@ -1,17 +1,32 @@
-"""Sentence vectors that mean something: scoring similarity (siamese training follows in a later notebook).
+"""Sentence vectors that mean something: siamese training, and scores of similarity.
 
-Taught in notebooks/02_pooling.ipynb. Source: Reimers & Gurevych 2019, arXiv 1908.10084, section 4.
+Scores are taught in notebooks/02_pooling.ipynb, training in notebooks/08_sentence_bert.ipynb, which writes the
+siamese network out by hand first.
+Source: Reimers & Gurevych 2019, arXiv 1908.10084, sections 3 (training) and 4 (evaluation).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from .datasets import SimilarityPair
+from .checkpoints import resolve
+from .datasets import NliTriple, SimilarityPair
 from .pooling import cosine, pool
 from .tokens import encode
+
+LOSSES = {  # our short name -> sentence-transformers' class
+    "softmax": "SoftmaxLoss",
+    "contrastive": "ContrastiveLoss",
+    "ranking": "MultipleNegativesRankingLoss",
+    "cosine": "CosineSimilarityLoss",
+}
+
+
+# ---------------------------------------------------------------- scores
 
 
 def sentence_vectors(texts: Sequence[str], mode: str = "mean", *, layer: int = -1, model: str | None = None, batch_size: int = 64) -> torch.Tensor:
@@ -39,3 +54,172 @@ def evaluate_similarity(pairs: Sequence[SimilarityPair], mode: str = "mean", *, 
     a = sentence_vectors([p.sentence_a for p in pairs], mode, layer=layer, model=model)
     b = sentence_vectors([p.sentence_b for p in pairs], mode, layer=layer, model=model)
     return float(spearmanr(cosine(a, b).tolist(), [p.grade for p in pairs]).statistic)
+
+
+@dataclass(frozen=True)
+class Spearman:
+    """A Spearman correlation, or the difference of two, with a 95 % interval: low to high."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """"above", "below" or "too close to call": where the interval lies beside zero."""
+        return "above" if self.low > 0 else "below" if self.high < 0 else "too close to call"
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+def spearman_interval(grades: Sequence[float], cosines, minus=None, *, draws: int = 1000, seed: int = 0) -> Spearman:
+    """Spearman's correlation with the grades, and how far it would move with other pairs (a bootstrap over the pairs).
+
+    grades   (N,)
+    cosines  (N,), or (R, N) for R runs with different seeds: their correlations are averaged
+    minus    the same for a second method: the result is then the first one's lead over it, on the same draws
+    The interval is about the choice of pairs. It is not about the seeds of a training.
+    Raises ValueError if the numbers of pairs differ.
+
+    >>> grades = [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
+    >>> spearman_interval(grades, grades).value
+    1.0
+    >>> spearman_interval(grades, grades, minus=grades[::-1]).verdict
+    'above'
+    """
+    grades = np.asarray(grades, dtype=float)
+    methods = [np.atleast_2d(np.asarray(values, dtype=float)) for values in (cosines, minus) if values is not None]
+    for runs in methods:
+        if runs.shape[1] != len(grades):
+            raise ValueError(f"There are {len(grades)} grades and {runs.shape[1]} cosines: give one cosine a pair.")
+    everything = np.arange(len(grades))[None]  # one draw: every pair once
+    drawn = np.random.default_rng(seed).integers(len(grades), size=(draws, len(grades)))  # (draws, N)
+    value, spread = (sum(sign * np.mean([_correlations(run, grades, at) for run in runs], 0) for sign, runs in zip((1, -1), methods)) for at in (everything, drawn))
+    low, high = np.nanpercentile(spread, [2.5, 97.5])
+    return Spearman(round(float(value[0]), 6), float(low), float(high))
+
+
+def _correlations(a: np.ndarray, b: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of two rows (N,) in each draw of positions (D, N): (D,)."""
+    from scipy.stats import rankdata
+
+    a, b = (ranks - ranks.mean(1, keepdims=True) for ranks in (rankdata(values[draws], axis=1) for values in (a, b)))
+    return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+
+
+def anisotropy(vectors: torch.Tensor) -> float:
+    """The mean cosine of two different rows of (N, H): near 1 if all vectors point the same way, near 0 if they spread.
+
+    Source: Ethayarajh 2019, arXiv 1909.00512, section 4.1.
+
+    >>> anisotropy(torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]))
+    1.0
+    """
+    if vectors.ndim != 2 or len(vectors) < 2:
+        raise ValueError(f"anisotropy compares at least two vectors, (N, H), not {tuple(vectors.shape)}.")
+    unit = torch.nn.functional.normalize(vectors, dim=-1)
+    n = len(unit)
+    return round((float((unit @ unit.T).sum()) - n) / (n * (n - 1)), 6)
+
+
+# ---------------------------------------------------------------- siamese training
+
+
+def recast(triples: Sequence[NliTriple], loss: str) -> list[tuple[str, str, int]]:
+    """Inference triples as the examples (sentence_a, sentence_b, label) that a loss needs.
+
+    softmax      three pairs a triple: 0 entailment, 1 neutral, 2 contradiction
+    contrastive  two pairs a triple: 1 for the entailment, 0 for the contradiction
+    ranking      one pair a triple, anchor and entailment; the label 0 is not read, the batch gives the negatives
+    "cosine" needs graded pairs: see `graded`.
+
+    >>> triple = NliTriple("It rained.", "It was wet.", "It was cold.", "It was dry.")
+    >>> recast([triple], "contrastive")
+    [('It rained.', 'It was wet.', 1), ('It rained.', 'It was dry.', 0)]
+    """
+    columns = {
+        "softmax": (("entailment", 0), ("neutral", 1), ("contradiction", 2)),
+        "contrastive": (("entailment", 1), ("contradiction", 0)),
+        "ranking": (("entailment", 0),),
+    }
+    if loss not in columns:
+        raise ValueError(f"Triples cannot be recast for {loss!r}: choose from {', '.join(columns)}; for graded pairs there is `graded`.")
+    return [(t.anchor, getattr(t, column), label) for t in triples for column, label in columns[loss]]
+
+
+def graded(pairs: Sequence[SimilarityPair]) -> list[tuple[str, str, float]]:
+    """Graded pairs as examples for the loss "cosine": the grade 0 to 5 becomes a target from 0 to 1.
+
+    >>> graded([SimilarityPair("It rained.", "Rain fell.", 5.0, "ordinary")])
+    [('It rained.', 'Rain fell.', 1.0)]
+    """
+    return [(p.sentence_a, p.sentence_b, p.grade / 5) for p in pairs]
+
+
+def siamese(folder: str | None = None, mode: str = "mean"):
+    """A SentenceTransformer on the CPU: the encoder in `folder` (bl.BERT if not given), then pooling.
+
+    Taught in notebooks/08_sentence_bert.ipynb, section 6.
+
+    >>> siamese(mode="cls")[1].pooling_mode
+    'cls'
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    transformer = Transformer(folder or resolve("BERT"))
+    return SentenceTransformer(modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=mode)], device="cpu")
+
+
+def with_pooling(model, mode: str):
+    """The same encoder, not a copy, read with another pooling."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    return SentenceTransformer(modules=[model[0], Pooling(model[0].get_embedding_dimension(), pooling_mode=mode)], device="cpu")
+
+
+def train_siamese(model, examples: Sequence[tuple[str, str, float]], loss: str = "ranking", options=None, **run) -> list[dict]:
+    """Train a SentenceTransformer in place; the records of `bertlab.fine_tuning.fit`, which takes `run` (output, resume, callback).
+
+    examples  (sentence_a, sentence_b, label) from `recast` or `graded`
+    loss      a name from LOSSES, with sentence-transformers' own settings: margin 0.5, scale 20
+    options   a FitOptions
+    Raises ValueError for an unknown loss. A new classifier ("softmax") is drawn from options.seed and thrown away.
+
+    >>> from bertlab.fine_tuning import FitOptions
+    >>> log = train_siamese(siamese(), [("It rained.", "Rain fell.", 1.0)], "cosine", FitOptions(epochs=2))
+    >>> len(log)
+    2
+    """
+    from .fine_tuning import FitOptions, fit
+
+    options = options or FitOptions()
+    objective = _objective(model, loss, options.seed)
+
+    def loss_of(objective, batch):
+        a, b, labels = zip(*batch)
+        return objective([model.preprocess(list(a)), model.preprocess(list(b))], torch.tensor(labels))
+
+    return fit(objective, examples, loss_of, options, **run)
+
+
+def _objective(model, loss: str, seed: int) -> torch.nn.Module:
+    """sentence-transformers' loss, a module that holds the model."""
+    from sentence_transformers.sentence_transformer import losses
+
+    if loss not in LOSSES:
+        raise ValueError(f"There is no loss {loss!r}: choose from {', '.join(LOSSES)}.")
+    torch.manual_seed(seed)
+    new_head = {"embedding_dimension": model.get_embedding_dimension(), "num_labels": 3} if loss == "softmax" else {}
+    return getattr(losses, LOSSES[loss])(model, **new_head)
+
+
+def pair_cosines(model, pairs: Sequence[SimilarityPair], batch_size: int = 64) -> np.ndarray:
+    """The cosine of each pair (N,), by a SentenceTransformer."""
+    a, b = (
+        model.encode([getattr(p, side) for p in pairs], batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False)
+        for side in ("sentence_a", "sentence_b")
+    )
+    return cosine(a, b).numpy()

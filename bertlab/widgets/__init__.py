@@ -8,6 +8,7 @@ _PANELS = {
     "MaskedWord": "masked_word",
     "NextSentence": "next_sentence",
     "TrainingMonitor": "training_monitor",
+    "SimilarityMap": "similarity_map",
 }
 __all__ = list(_PANELS)
 
