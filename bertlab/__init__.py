@@ -16,6 +16,7 @@ _HOME = {
     "nsp": ["NextSentence", "predict_next", "predict_next_many"],
     "pretraining": ["PairOptions", "PretrainOptions", "TextCache", "pretrain"],
     "sbert": ["evaluate_similarity"],
+    "search": ["Hit", "SearchResult", "bm25", "evaluate_search", "find"],
     "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
