@@ -164,7 +164,7 @@ def log_bars(values: Mapping[str, float], title: str, xlabel: str, labels: Seque
     """Horizontal bars on a logarithmic axis, each with its label: for numbers of very different size."""
     figure, ax = plt.subplots(figsize=(7, 1.1 + 0.42 * len(values)))
     numbers = list(values.values())
-    drawn = ax.barh(range(len(numbers)), numbers, color=[COLOURS[i % 2] for i in range(len(numbers))], hatch=["", "//"] * len(numbers), edgecolor="white")
+    drawn = ax.barh(range(len(numbers)), numbers, color=[COLOURS[i % 2] for i in range(len(numbers))], hatch=[["", "//"][i % 2] for i in range(len(numbers))], edgecolor="white")
     ax.bar_label(drawn, labels=list(labels), padding=3)
     ax.set_xscale("log")
     ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, title=title, xlim=(min(numbers) / 3, max(numbers) * 30))

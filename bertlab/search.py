@@ -70,12 +70,24 @@ class SearchResult:
         """Mean reciprocal rank, 0 to 1."""
         return float(self.reciprocal_ranks.mean())
 
+    def interval(self, k: int | None = None) -> tuple[float, float, float]:
+        """(value, low, high) of recall at k, or of the MRR without k, with the 95 % interval of `bootstrap`."""
+        values = self.reciprocal_ranks if k is None else self.hits(k)
+        return float(values.mean()), *bootstrap(values)
+
+    def minus(self, other: SearchResult) -> tuple[float, float, float]:
+        """(difference, low, high) of the MRRs of two searches with the same queries, compared query by query."""
+        if len(self.ranks) != len(other.ranks):
+            raise ValueError(f"Two searches are compared over the same queries, not over {len(self.ranks)} and {len(other.ranks)}.")
+        difference = self.reciprocal_ranks - other.reciprocal_ranks
+        return float(difference.mean()), *bootstrap(difference)
+
 
 def bm25(queries: Sequence[str], texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> np.ndarray:
     """Score every text for every query by the words that they share: (Q, N), 0 = no word in common.
 
     A shared word counts the more, the rarer it is; a repeated word counts less each time (k1); a word in a long
-    text counts less (b). Source: Robertson & Zaragoza 2009, section 3.4; the rarity as in Lucene, never negative.
+    text counts less (b). Source: Robertson & Zaragoza 2009, section 3; the rarity as in Lucene, never negative.
 
     >>> bm25(["red fox"], ["A red fox slept.", "A red bus.", "Rain."]).round(2).tolist()
     [[1.17, 0.45, 0.0]]
@@ -153,6 +165,15 @@ def find(query: str, texts: Sequence[str], top_k: int = 5, *, vectors: torch.Ten
     cosines = torch.nn.functional.cosine_similarity(wanted, vectors)  # (N,)
     best = cosines.topk(min(top_k, len(texts)))
     return [Hit(i, round(score, 6), texts[i]) for score, i in zip(best.values.tolist(), best.indices.tolist())]
+
+
+def verdict(low: float, high: float) -> str:
+    """What an interval of a difference allows one to say.
+
+    >>> verdict(0.02, 0.10), verdict(-0.03, 0.04), verdict(-0.2, -0.1)
+    ('ahead', 'no clear difference', 'behind')
+    """
+    return "ahead" if low > 0 else "behind" if high < 0 else "no clear difference"
 
 
 # ---------------------------------------------------------------- the cross-encoder

@@ -61,6 +61,16 @@ def test_bootstrap_covers_the_mean_and_narrows_with_more_values():
     assert search.bootstrap(values) == (low, high)
 
 
+def test_two_searches_are_compared_query_by_query():
+    better, worse = search.SearchResult((1.0,) * 30), search.SearchResult((2.0,) * 30)
+    assert better.minus(worse) == (0.5, 0.5, 0.5) and search.verdict(*better.minus(worse)[1:]) == "ahead"
+    mixed = search.SearchResult((1.0, 5.0) * 15)
+    value, low, high = mixed.interval(1)
+    assert value == 0.5 and low < 0.5 < high and mixed.interval()[0] == pytest.approx(0.6)
+    with pytest.raises(ValueError, match="same queries"):
+        better.minus(search.SearchResult((1.0,)))
+
+
 def test_find_gives_the_meaning_not_the_words():
     texts = ["The cash machine is outside the bank.", "The river bank was muddy after the storm.", "Her garden is full of roses."]
     vectors = bl.sbert.sentence_vectors(texts, model=bl.SBERT)
@@ -143,4 +153,4 @@ def test_the_stored_measurements_are_complete():
     for kind in ("IVF", "HNSW"):
         recalls = [r["recall"] for r in stored["index"]["rows"] if r["index"] == kind and r["library"] == "faiss"]
         assert recalls[0] < recalls[-1] and recalls[-1] > 0.9
-    assert stored["index"]["indexed"] > 50_000 and stored["backends"]["rows"]["torch, float32"]["time"] == 1
+    assert stored["index"]["indexed"] > 40_000 and stored["backends"]["rows"]["torch, float32"]["time"] == 1
