@@ -1,6 +1,6 @@
 """Measurements for notebooks/09_semantic_search.ipynb, stored in data/results/search.json.
 
-    python tests/runs/search.py                     every part (about 15 minutes on 2 cores)
+    python tests/runs/search.py                     every part (about 6 minutes on 2 cores)
     python tests/runs/search.py cross               only this part; the others stay as they are
 
 cross     bl.BERT tuned on the training queries as a cross-encoder and as a bi-encoder, 3 seeds; re-ranking
@@ -37,8 +37,9 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "data" / "results" / "search.json"
 SEEDS = (0, 1, 2)
 CANDIDATES = 10
-CROSS = FitOptions(epochs=3, learning_rate=2e-4, head_rate=5)
-BI = FitOptions(epochs=4, learning_rate=1e-4)
+PART = 4000  # texts encoded at a time
+CROSS = FitOptions(epochs=2, learning_rate=2e-4, head_rate=5)
+BI = FitOptions(epochs=3, learning_rate=1e-4)
 
 
 def clock(work) -> float:
@@ -179,6 +180,8 @@ def cost() -> dict:
     sentence_rate, pair_rate = (statistics.median(r) for r in rates.values())
     vectors: list[np.ndarray] = []
     encode_seconds = clock(lambda: vectors.append(model.encode(sentences)))
+    for start in range(0, n - PART + 1, PART):  # `index` begins with the same sentences
+        np.save(kept(sentences[start : start + PART]), vectors[0][start : start + PART])
     best: list = []
 
     def compare():
@@ -233,21 +236,26 @@ def course_texts() -> tuple[list[str], list[str]]:
     sentences = list(dict.fromkeys(sentences))
     documents = [d.split("\n") for d in (data_folder() / "everyday.txt").read_text(encoding="utf-8").strip().split("\n\n")]
     documents += [list(doc.sentences) for doc in bl.documents()] + [sentences_of(p.text) for p in bl.datasets.passages()]
-    passages = [" ".join(doc[i : i + 2]) for doc in documents for i in range(0, len(doc) - 1, 2)]
+    passages = [" ".join(doc[i : i + 2]) for doc in documents for i in range(0, len(doc) - 1, 3)]
     return sentences, [p for p in dict.fromkeys(passages) if p not in set(sentences)]
+
+
+def kept(texts: list[str]) -> Path:
+    """Where the vectors of these texts are kept."""
+    folder = Path(tempfile.gettempdir()) / "bertlab-search"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{hashlib.sha1(chr(10).join(texts).encode()).hexdigest()}.npy"
 
 
 def course_vectors(texts: list[str]) -> np.ndarray:
     """(N, H) from bl.SBERT, unit length, kept in the temporary folder in parts of 4,000."""
     model, parts = None, []
-    for start in range(0, len(texts), 4000):
-        part = texts[start : start + 4000]
-        file = Path(tempfile.gettempdir()) / "bertlab-search" / f"{hashlib.sha1(chr(10).join(part).encode()).hexdigest()}.npy"
+    for start in range(0, len(texts), PART):
+        part = texts[start : start + PART]
+        file = kept(part)
         if not file.exists():
             model = model or sentence_model()
-            file.parent.mkdir(exist_ok=True)
-            found = model.encode(part)
-            np.save(file, found)
+            np.save(file, model.encode(part))
             print(f"encoded {start + len(part)} of {len(texts)}", flush=True)
         parts.append(np.load(file))
     return np.concatenate(parts)
@@ -350,7 +358,7 @@ def index(k: int = 10, asked: int = 300) -> dict:
 
 
 def backends() -> dict:
-    """The same batches through torch, ONNX Runtime in float32 and in int8, in turn, three times."""
+    """The same batches through torch, ONNX Runtime in float32 and in int8, in turn, three times; then torch with other batches, on half of the texts."""
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from transformers import AutoModel
@@ -362,8 +370,10 @@ def backends() -> dict:
     texts = [p.text for p in passages] + [q.text for q in queries]
     names = ("input_ids", "attention_mask", "token_type_ids")
 
-    def batches(size: int, by_length: bool) -> list:
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i])) if by_length else list(range(len(texts)))
+    def batches(size: int, by_length: bool, step: int = 1) -> list:
+        order = np.random.default_rng(0).permutation(len(texts))[::step].tolist()
+        if by_length:
+            order.sort(key=lambda i: len(texts[i]))
         rows = [order[i : i + size] for i in range(0, len(order), size)]
         return [(r, tokenizer([texts[i] for i in r], padding=True, truncation=True, max_length=256, return_tensors="pt")) for r in rows]
 
@@ -379,6 +389,7 @@ def backends() -> dict:
 
     fast = AutoModel.from_pretrained(bl.SBERT).eval()
     work = batches(32, True)
+    settings = {"32, sorted by length": batches(32, True, 2), "32, in random order": batches(32, False, 2), "8, sorted by length": batches(8, True, 2), "1": batches(1, True, 2)}
     with tempfile.TemporaryDirectory() as folder:
         full, small = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
 
@@ -423,7 +434,6 @@ def backends() -> dict:
             "recall@1": round(result.recall(1), 4),
             "mrr": round(result.mrr, 4),
         }
-    settings = {"32, sorted by length": work, "32, as they come": batches(32, False), "8, sorted by length": batches(8, True), "1": batches(1, True)}
     times: dict[str, list[float]] = {name: [] for name in settings}
     for _ in range(2):
         for name, batch in settings.items():
