@@ -186,10 +186,10 @@ def cost() -> dict:
 
     def compare():
         for start in range(0, n, 1000):
-            block = vectors[0][start : start + 1000] @ vectors[0].T  # (1000, n)
-            block[np.arange(len(block))[:, None] + start >= np.arange(n)] = -1  # each pair once
-            at = int(block.argmax())
-            best.append((float(block.flat[at]), start + at // n, at % n))
+            block = vectors[0][start : start + 1000] @ vectors[0][start:].T  # (1000, n - start): each pair once
+            block[np.tril_indices(len(block))] = -1  # no sentence with itself
+            row, column = divmod(int(block.argmax()), block.shape[1])
+            best.append((float(block[row, column]), start + row, start + column))
 
     compare_seconds = clock(compare)
     _, i, j = max(best)
