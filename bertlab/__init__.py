@@ -19,6 +19,7 @@ _HOME = {
     "classification": ["SentenceClassifier", "accuracy", "accuracy_by_kind", "bootstrap_gap", "classify"],
     "token_tasks": ["answer_questions", "entities", "predict_tags"],
     "sbert": ["anisotropy", "evaluate_similarity", "spearman_interval", "train_siamese"],
+    "search": ["Hit", "SearchResult", "bm25", "evaluate_search", "find"],
     "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

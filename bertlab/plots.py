@@ -310,3 +310,53 @@ def scatter_panels(x: Sequence[float], ys: Mapping[str, Sequence[float]], title:
     figure.suptitle(title)
     axes[0][-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def with_intervals(rows: Mapping[str, tuple[float, float, float]], title: str, xlabel: str, *, line: float | None = None) -> Figure:
+    """A dot and a 95 % line for each name: {name: (value, low, high)}; `line` marks a value to compare with."""
+    figure, ax = plt.subplots(figsize=(7, 1.1 + 0.36 * len(rows)))
+    for at, (value, low, high) in enumerate(rows.values()):
+        ax.plot([low, high], [at, at], color=COLOURS[at % 6], linewidth=2)
+        ax.plot(value, at, color=COLOURS[at % 6], marker=MARKERS[at % 6], markersize=7)
+        ax.annotate(f"{value:.2f}", (value, at), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
+    if line is not None:
+        ax.axvline(line, color="black", linewidth=0.8, linestyle="--")
+    ax.set(yticks=range(len(rows)), yticklabels=list(rows), xlabel=xlabel, title=title, ylim=(len(rows) - 0.5, -0.7))
+    return figure
+
+
+def log_bars(values: Mapping[str, float], title: str, xlabel: str, labels: Sequence[str]) -> Figure:
+    """Horizontal bars on a logarithmic axis, each with its label: for numbers of very different size."""
+    figure, ax = plt.subplots(figsize=(7, 1.1 + 0.42 * len(values)))
+    numbers = list(values.values())
+    drawn = ax.barh(range(len(numbers)), numbers, color=[COLOURS[i % 2] for i in range(len(numbers))], hatch=[["", "//"][i % 2] for i in range(len(numbers))], edgecolor="white")
+    ax.bar_label(drawn, labels=list(labels), padding=3)
+    ax.set_xscale("log")
+    ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, title=title, xlim=(min(numbers) / 3, max(numbers) * 30))
+    ax.invert_yaxis()
+    return figure
+
+
+def recall_against_time(series: Mapping[str, Sequence[tuple[float, float, object]]], title: str, xlabel: str) -> Figure:
+    """A curve an index, a point a setting: {name: [(time, recall, setting)]}; time on a logarithmic axis."""
+    figure, ax = plt.subplots(figsize=(7, 4))
+    for i, (name, points) in enumerate(series.items()):
+        times, recalls, settings = zip(*points)
+        ax.plot(times, recalls, color=COLOURS[i % 6], marker=MARKERS[i % 6], label=name)
+        for time, recall, setting in points:
+            if setting is not None:
+                ax.annotate(str(setting), (time, recall), xytext=(3, -11), textcoords="offset points", fontsize=7, color=COLOURS[i % 6])
+    ax.set_xscale("log")
+    ax.set(title=title, xlabel=xlabel, ylabel="recall against exact search")
+    ax.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def growth(n: Sequence[int], series: Mapping[str, Sequence[float]], title: str, xlabel: str, ylabel: str) -> Figure:
+    """Lines on two logarithmic axes: how a cost grows with n."""
+    figure, ax = plt.subplots()
+    for i, (name, values) in enumerate(series.items()):
+        ax.plot(n, values, color=COLOURS[i], marker=MARKERS[i], label=name)
+    ax.set(xscale="log", yscale="log", title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
