@@ -17,6 +17,8 @@ _HOME = {
     "pretraining": ["PairOptions", "PretrainOptions", "TextCache", "pretrain"],
     "sbert": ["evaluate_similarity"],
     "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
+    "guide": ["Recommendation", "guide_table", "recommend"],
+    "quiz": ["check_answer", "quiz_html", "quiz_questions"],
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = [*_HOME, "plots", "widgets"]

@@ -188,6 +188,7 @@ DATASETS: dict[str, Callable[[Path], Path | dict[str, Path]]] = {
     "stanfordnlp/sst2": sst2,
     "rajpurkar/squad_v2": squad_v2,
     "eriktks/conll2003": conll2003,
+    "lhoestq/conll2003": lambda folder: conll2003(folder)["refs/convert/parquet"],
 }
 
 

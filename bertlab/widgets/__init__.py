@@ -7,6 +7,8 @@ _PANELS = {
     "PoolingBench": "pooling_bench",
     "MaskedWord": "masked_word",
     "NextSentence": "next_sentence",
+    "TaskGuide": "task_guide",
+    "Quiz": "quiz",
 }
 __all__ = list(_PANELS)
 
