@@ -16,13 +16,13 @@ TINY = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "in
 VOCABULARY = 400
 
 
-def encoder(kind: str, task: str = "MaskedLM", **config) -> Callable[[Path], Path]:
-    """A tiny random checkpoint of an architecture, with a tokenizer of its class trained on our documents."""
+def encoder(kind: str, task: str = "MaskedLM", whole_vocabulary: bool = False, **config) -> Callable[[Path], Path]:
+    """A tiny random checkpoint of an architecture, with a tokenizer of its class trained on our documents (or bl.BERT's)."""
 
     def write(folder: Path) -> Path:
         import transformers
 
-        tokenizer = small_tokenizer(kind)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(bl.BERT) if whole_vocabulary else small_tokenizer(kind)
         special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "cls", "sep")}
         settings = {**TINY, "vocab_size": len(tokenizer), **{k: v for k, v in special.items() if v is not None}, **config}
         configuration = transformers.AutoConfig.for_model(kind, **settings)
@@ -57,7 +57,7 @@ def labels(*names: str) -> dict:
 
 
 MODELS: dict[str, Callable[[Path], str | Path]] = {
-    "bert-base-uncased": lambda _: bl.BERT,
+    "bert-base-uncased": encoder("bert", "PreTraining", whole_vocabulary=True),
     "sentence-transformers/all-MiniLM-L6-v2": lambda _: bl.SBERT,
     "cross-encoder/ms-marco-MiniLM-L6-v2": encoder("bert", "SequenceClassification", num_labels=1),
     "cross-encoder/stsb-distilroberta-base": encoder("roberta", "SequenceClassification", num_labels=1),
