@@ -20,6 +20,8 @@ _HOME = {
     "token_tasks": ["answer_questions", "entities", "predict_tags"],
     "sbert": ["anisotropy", "evaluate_similarity", "spearman_interval", "train_siamese"],
     "search": ["Hit", "SearchResult", "bm25", "evaluate_search", "find"],
+    "guide": ["Recommendation", "guide_table", "recommend"],
+    "quiz": ["check_answer", "quiz_html", "quiz_questions"],
     "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

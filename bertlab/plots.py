@@ -360,3 +360,16 @@ def growth(n: Sequence[int], series: Mapping[str, Sequence[float]], title: str, 
     ax.set(xscale="log", yscale="log", title=title, xlabel=xlabel, ylabel=ylabel)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def threshold_curves(thresholds: Sequence[float], curves: Mapping[str, Sequence[float]], chosen: float, title: str) -> Figure:
+    """Shares (0 to 1) over a threshold, one line each, and a vertical line at the chosen one."""
+    figure, ax = plt.subplots()
+    for i, (name, shares) in enumerate(curves.items()):
+        ax.plot(thresholds, shares, color=COLOURS[i % 6], linestyle=["-", "--", "-.", ":"][i % 4], marker=MARKERS[i % 6], markevery=10, markersize=5, label=name)
+    ax.axvline(chosen, color="black", linewidth=1)
+    ax.annotate(f"chosen: {chosen:.2f}", (chosen, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=9)
+    ax.set(xlabel="threshold on the best cosine", ylabel="share", ylim=(-0.02, 1.02))
+    ax.set_title(title, pad=18)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

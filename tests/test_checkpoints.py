@@ -13,6 +13,7 @@ import bertlab as bl
 from bertlab import checkpoints
 
 sys.path.insert(0, str(Path(__file__).parent))
+import hub_contents  # noqa: E402
 from hub_standin import HubStandIn  # noqa: E402
 
 
@@ -149,7 +150,7 @@ def test_what_a_checkpoint_lacks_is_said(monkeypatch):
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
     """Run code in a new process: huggingface_hub reads its environment at import."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "BERTLAB_", "TRANSFORMERS_")) and not k.lower().endswith("_proxy")}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**kept, **environment}, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**kept, **environment}, timeout=300)
 
 
 READ = "import bertlab as bl\ntry: print(bl.BERT)\nexcept bl.CheckpointError as error: print('CheckpointError:', error)"
@@ -180,19 +181,73 @@ def test_an_unknown_hub_name_is_said(tmp_path):
     assert "The Hub has no model called no-such-model" in result.stdout, result
 
 
-def notebooks_hub_cells():
-    folder = Path(__file__).parent.parent / "notebooks"
-    found = []
-    for file in sorted(folder.glob("[0-9]*.ipynb")):
-        for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
-            if "hub" in cell["metadata"].get("tags", []):
-                found.append(pytest.param("".join(cell["source"]), id=f"{file.stem}-{cell['id']}"))
-    return found
+HUB_CELLS = {}  # notebook -> {cell id: source}
+for file in sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9]*.ipynb")):
+    cells = {c["id"]: "".join(c["source"]) for c in json.loads(file.read_text(encoding="utf-8"))["cells"] if "hub" in c["metadata"].get("tags", [])}
+    if cells:
+        HUB_CELLS[file.stem] = cells
+
+RUN_CELLS = """
+import contextlib, io, json, os
+for name, source in json.loads(os.environ["CELLS"]).items():
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(source, name, "exec"), {"__name__": "__main__"})
+    print(name, len(printed.getvalue().strip()), flush=True)
+"""
 
 
-@pytest.mark.parametrize("source", notebooks_hub_cells())
-def test_hub_cells_run_against_a_stand_in(source, tmp_path):
-    with HubStandIn({"bert-base-uncased": bl.BERT}) as hub:
-        result = python(source, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path))
-        assert any("model.safetensors" in r for r in hub.requests)
-    assert result.returncode == 0 and result.stdout.strip(), result.stderr[-2000:]
+@pytest.fixture(scope="module")
+def hub_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("hub")
+
+
+@pytest.mark.parametrize("notebook", HUB_CELLS)
+def test_hub_cells_run_against_a_stand_in(notebook, tmp_path, hub_folder):
+    """Each cell runs in a namespace of its own, prints something, and fetches something of every repository it names."""
+    cells = HUB_CELLS[notebook]
+    names = {cell: hub_contents.named_in(source) for cell, source in cells.items()}
+    assert all(names.values()), f"A cell asks for nothing that tests/hub_contents.py makes, add its names there: {names}"
+    wanted = set().union(*names.values())
+    with HubStandIn(*hub_contents.build(wanted, hub_folder)) as hub:
+        result = python(RUN_CELLS, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path), CELLS=json.dumps(cells), HF_HUB_DISABLE_PROGRESS_BARS="1")
+    assert result.returncode == 0, result.stderr[-3000:]
+    printed = dict(line.split() for line in result.stdout.splitlines())
+    assert list(printed) == list(cells) and "0" not in printed.values(), printed
+    fetched = [request.split()[1] for request in hub.requests if request.startswith("GET") and "/resolve/" in request]
+    assert all(any(f"/{name}/resolve/" in path for path in fetched) for name in wanted), hub.requests
+
+
+READ_DATA = """
+from datasets import load_dataset
+try: load_dataset("eriktks/conll2003")
+except RuntimeError as error: print(error)
+sts = load_dataset("sentence-transformers/stsb", split="test")
+sst = load_dataset("stanfordnlp/sst2")
+squad = load_dataset("rajpurkar/squad_v2", split="validation")
+conll = load_dataset("eriktks/conll2003", revision="refs/convert/parquet", split="train")
+print(sts.column_names, len(sts), sorted(sst), sst["train"].features["label"].names)
+print(squad[0]["answers"], squad[-1]["answers"])
+print(conll.features["ner_tags"].feature.names[conll[0]["ner_tags"][0]], conll[0]["tokens"][:2])
+"""
+
+
+def test_data_sets_come_from_the_stand_in(tmp_path, hub_folder):
+    with HubStandIn(*hub_contents.build(set(hub_contents.DATASETS), hub_folder)) as hub:
+        result = python(READ_DATA, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path))
+    assert result.stdout.splitlines() == [
+        "Dataset scripts are no longer supported, but found conll2003.py",
+        "['sentence1', 'sentence2', 'score'] 12 ['test', 'train', 'validation'] ['negative', 'positive']",
+        "{'text': ['nine'], 'answer_start': [28]} {'text': [], 'answer_start': []}",
+        "B-PER ['Ada', 'Lund']",
+    ], result.stderr[-2000:]
+
+
+def test_every_tiny_checkpoint_loads(tmp_path):
+    from transformers import AutoModel, AutoTokenizer
+
+    models, _ = hub_contents.build(set(hub_contents.MODELS), tmp_path)
+    for name, folder in models.items():
+        checkpoints.check_folder(folder)
+        batch = AutoTokenizer.from_pretrained(folder)("A river rose.", "Nobody slept.", return_tensors="pt")
+        output = AutoModel.from_pretrained(folder)(**batch)
+        assert output.last_hidden_state.shape[:2] == batch["input_ids"].shape, name

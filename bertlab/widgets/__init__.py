@@ -9,6 +9,8 @@ _PANELS = {
     "NextSentence": "next_sentence",
     "TrainingMonitor": "training_monitor",
     "SimilarityMap": "similarity_map",
+    "TaskGuide": "task_guide",
+    "Quiz": "quiz",
 }
 __all__ = list(_PANELS)
 

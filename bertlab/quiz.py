@@ -1,0 +1,89 @@
+"""The quiz at the end of the course: 20 questions, and for every option the reason why it is right or wrong.
+
+Taken in notebooks/10_which_representation.ipynb. The content is data/quiz.json.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+
+from .checkpoints import data_folder
+
+LETTERS = "ABCD"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One answer to choose from; why says what makes it right or wrong."""
+
+    text: str
+    right: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with four options, exactly one of them right; notebook says where to read about it."""
+
+    text: str
+    notebook: str
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A chosen answer: the letter, whether it is right, why, and the notebook to read again."""
+
+    letter: str
+    right: bool
+    why: str
+    notebook: str
+
+
+@cache
+def quiz_questions() -> tuple[Question, ...]:
+    """The 20 questions, in the order of the course.
+
+    >>> len(quiz_questions())
+    20
+    """
+    with open(data_folder() / "quiz.json", encoding="utf-8") as file:
+        return tuple(Question(q["question"], q["notebook"], tuple(Option(**o) for o in q["options"])) for q in json.load(file))
+
+
+def check_answer(number: int, letter: str) -> Checked:
+    """Check one answer: the question's number from 1, the option's letter.
+
+    Raises ValueError if there is no such question or option.
+
+    >>> check_answer(1, "a").right
+    False
+    """
+    questions, at = quiz_questions(), LETTERS.find(letter.strip().upper() or "?")
+    if not 1 <= number <= len(questions):
+        raise ValueError(f"There is no question {number}: give a number from 1 to {len(questions)}.")
+    if at < 0 or len(letter.strip()) != 1:
+        raise ValueError(f"There is no option {letter!r}: choose from {', '.join(LETTERS)}.")
+    question = questions[number - 1]
+    option = question.options[at]
+    return Checked(LETTERS[at], option.right, option.why, question.notebook)
+
+
+def quiz_html(questions: tuple[Question, ...] | None = None) -> str:
+    """The quiz as a page that needs no kernel: open an option to see whether it is right, and why.
+
+    >>> quiz_html().count("<details>")
+    80
+    """
+    parts = []
+    for number, question in enumerate(questions or quiz_questions(), 1):
+        parts.append(f"<p><b>{number}. {escape(question.text)}</b></p>")
+        for letter, option in zip(LETTERS, question.options):
+            verdict = "Right." if option.right else "Not this one."
+            parts.append(f"<details><summary>{letter}. {escape(option.text)}</summary><p><b>{verdict}</b> {escape(option.why)}</p></details>")
+        link = escape(question.notebook, quote=True)
+        parts.append(f'<p>Read again: <a href="{link}.ipynb">{link}</a></p>')
+    return f"<section>{''.join(parts)}</section>"

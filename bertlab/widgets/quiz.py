@@ -1,0 +1,55 @@
+"""Quiz: the course's questions, one at a time. Taken in notebooks/10_which_representation.ipynb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+import ipywidgets
+
+from ..quiz import LETTERS, Checked, Question, check_answer, quiz_questions
+from .panel import STYLE, Panel
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, its number, and the answer chosen so far (None before one is chosen)."""
+
+    number: int
+    question: Question
+    checked: Checked | None
+
+
+def render_asked(result: Asked) -> str:
+    """Asked -> escaped HTML: the question, its options, and once one is chosen the verdict and the reason."""
+    options = "".join(f"<p>{letter}. {escape(option.text)}</p>" for letter, option in zip(LETTERS, result.question.options))
+    body = f"<p><b>{result.number}. {escape(result.question.text)}</b></p>{options}"
+    if result.checked is None:
+        return body + "<p>Choose an answer.</p>"
+    name = escape(result.checked.notebook, quote=True)
+    verdict = "is right" if result.checked.right else "is not right"
+    return body + f'<p><b>{result.checked.letter} {verdict}.</b> {escape(result.checked.why)}</p><p>Read again: <a href="{name}.ipynb" target="_blank">{name}</a></p>'
+
+
+class Quiz(Panel):
+    """Choose a question and an answer: see whether it is right, and why."""
+
+    title = "Quiz"
+
+    def __init__(self, number: int = 1):
+        self.number = ipywidgets.BoundedIntText(value=number, min=1, max=len(quiz_questions()), description="Question", style=STYLE)
+        self.answer = ipywidgets.Dropdown(options=["choose", *LETTERS], value="choose", description="Answer", style=STYLE)
+        super().__init__([self.number, self.answer])
+
+    def _changed(self, change=None) -> None:
+        if change and change["owner"] is self.number and self.answer.value != "choose":
+            self.answer.value = "choose"  # a new question: this calls _changed again
+            return
+        super()._changed(change)
+
+    def compute(self) -> Asked:
+        number, answer = self.number.value, self.answer.value
+        return Asked(number, quiz_questions()[number - 1], None if answer == "choose" else check_answer(number, answer))
+
+    def render(self, result: Asked) -> str:
+        return render_asked(result)
