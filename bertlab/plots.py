@@ -177,18 +177,6 @@ def guesses_table(rows: Sequence[Sequence[str]], columns: Sequence[str], title: 
     return figure
 
 
-def interval_points(values: Mapping[str, tuple[float, float, float]], title: str, xlabel: str, *, line: float | None = None) -> Figure:
-    """A point with its interval a name: {name: (value, low, high)}; `line` draws a dotted line, such as chance."""
-    figure, ax = plt.subplots(figsize=(7, 1.1 + 0.36 * len(values)))
-    for i, (value, low, high) in enumerate(values.values()):
-        ax.plot([low, high], [i, i], color=COLOURS[i % 6], linewidth=2)
-        ax.plot(value, i, color=COLOURS[i % 6], marker=MARKERS[i % 6], markersize=8)
-    if line is not None:
-        ax.axvline(line, color="black", linestyle=":")
-    ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel=xlabel, title=title, ylim=(len(values) - 0.5, -0.5))
-    return figure
-
-
 def intervals(scores: Mapping[str, tuple[float, float, float]], title: str, xlabel: str, *, line: float | None = None) -> Figure:
     """A point with its interval a row: {name: (value, low, high)}; `line` is a dotted mark to compare with, such as chance."""
     figure, ax = plt.subplots(figsize=(7, 1.1 + 0.38 * len(scores)))
@@ -309,19 +297,6 @@ def scatter_panels(x: Sequence[float], ys: Mapping[str, Sequence[float]], title:
     axes[0][0].set_ylabel(ylabel)
     figure.suptitle(title)
     axes[0][-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
-
-
-def with_intervals(rows: Mapping[str, tuple[float, float, float]], title: str, xlabel: str, *, line: float | None = None) -> Figure:
-    """A dot and a 95 % line for each name: {name: (value, low, high)}; `line` marks a value to compare with."""
-    figure, ax = plt.subplots(figsize=(7, 1.1 + 0.36 * len(rows)))
-    for at, (value, low, high) in enumerate(rows.values()):
-        ax.plot([low, high], [at, at], color=COLOURS[at % 6], linewidth=2)
-        ax.plot(value, at, color=COLOURS[at % 6], marker=MARKERS[at % 6], markersize=7)
-        ax.annotate(f"{value:.2f}", (value, at), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
-    if line is not None:
-        ax.axvline(line, color="black", linewidth=0.8, linestyle="--")
-    ax.set(yticks=range(len(rows)), yticklabels=list(rows), xlabel=xlabel, title=title, ylim=(len(rows) - 0.5, -0.7))
     return figure
 
 

@@ -90,7 +90,7 @@ def bm25(queries: Sequence[str], texts: Sequence[str], k1: float = 1.2, b: float
     text counts less (b). Source: Robertson & Zaragoza 2009, section 3; the rarity as in Lucene, never negative.
 
     >>> bm25(["red fox"], ["A red fox slept.", "A red bus.", "Rain."]).round(2).tolist()
-    [[1.17, 0.45, 0.0]]
+    [[1.2, 0.45, 0.0]]
     """
     counts = [Counter(_words(text)) for text in check_texts(list(texts))]
     lengths = np.array([sum(c.values()) for c in counts])
@@ -184,7 +184,7 @@ def training_pairs(queries: Sequence[Query], passages: Sequence[Passage], scores
 
     scores  (Q, N), that first search. Such "hard" negatives are what a re-ranker will meet later.
 
-    >>> from bertlab import passages, queries
+    >>> from bertlab.datasets import passages
     >>> some = passages()[:4]
     >>> [pair.label for pair in training_pairs([Query("eggs", ("p001",))], some, [[0.0, 1.0, 2.0, 3.0]], negatives=2)]
     [1.0, 0.0, 0.0]

@@ -207,6 +207,7 @@ def test_the_page_without_a_kernel_shows_the_table():
 # ---------------------------------------------------------------- what the notebook loads
 
 
+@pytest.mark.skipif(not RESULTS.exists(), reason="tests/runs/sbert.py has not been run yet")
 def test_the_stored_results_are_complete():
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))
     seeds, pairs = set(range(stored["recipe"]["seeds"])), bl.similarity_pairs("test")
