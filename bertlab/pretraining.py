@@ -436,6 +436,7 @@ def pretrain(
     optimizer = torch.optim.AdamW(parameter_groups(model, options), lr=options.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
     network, optimizer = accelerator.prepare(network, optimizer)
     own_dropout = _set_dropout(model, options.dropout)
+    own_attention = model.config._attn_implementation
     if options.bfloat16 and on_cpu:
         model.set_attn_implementation("eager")  # the fused kernel's backward pass is slow in bfloat16
 
@@ -525,6 +526,7 @@ def pretrain(
     save()
     bar.close()
     _set_dropout(model, own_dropout)
+    model.set_attn_implementation(own_attention)
     if asked_to_stop:
         raise KeyboardInterrupt
     model.eval()

@@ -216,6 +216,7 @@ def test_bfloat16_trains_like_float32(cache, tokenizer, tmp_path):
         model, output = BertForPreTraining(config), tmp_path / str(bfloat16)
         options = pt.PretrainOptions(tokens=8000, batch_tokens=200, bfloat16=bfloat16)
         log = pt.pretrain(model, tokenizer, cache, output, options, held_out_pairs=0, progress=False)
+        assert model.config._attn_implementation == "sdpa"  # as it came
         losses[bfloat16] = [entry["mlm_loss"] for entry in log if entry["event"] == "train"]
         assert all(p.dtype == torch.float32 for p in BertForPreTraining.from_pretrained(output / "model").parameters())
     assert losses[True] != losses[False] and losses[True] == pytest.approx(losses[False], rel=0.01)
