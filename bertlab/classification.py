@@ -14,6 +14,7 @@ import torch
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .checkpoints import _load, resolve
+from .intervals import bootstrap
 from .pooling import pool, pooling_modes
 from .tokens import tokenize
 
@@ -96,9 +97,7 @@ def bootstrap_gap(right_a: Sequence[bool], right_b: Sequence[bool], *, draws: in
     """
     a, b = (np.atleast_2d(np.asarray(right, dtype=float)).mean(0) for right in (right_a, right_b))  # (N,)
     a, b = _same_length(a, b)
-    rows = np.random.default_rng(seed).integers(len(a), size=(draws, len(a)))
-    low, high = np.percentile((a - b)[rows].mean(1), [2.5, 97.5])
-    return float((a - b).mean()), float(low), float(high)
+    return float((a - b).mean()), *bootstrap(a - b, draws, seed)
 
 
 def _same_length(a, b) -> tuple[np.ndarray, np.ndarray]:

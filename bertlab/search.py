@@ -19,6 +19,7 @@ import torch
 
 from .checkpoints import resolve
 from .datasets import Passage, Query
+from .intervals import bootstrap
 from .sbert import sentence_vectors
 from .tokens import check_text, check_texts
 
@@ -129,20 +130,6 @@ def evaluate_search(scores, relevant: Sequence[Sequence[int]]) -> SearchResult:
         wrong = np.delete(row, list(right))
         ranks.append(float((wrong >= best).sum() + 1) if np.isfinite(best) else math.inf)
     return SearchResult(tuple(ranks))
-
-
-def bootstrap(values, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of a mean: the middle of the means of `draws` samples with repetition.
-
-    values  (Q,), one number a query; for a gap between two methods, the differences query by query
-
-    >>> bootstrap([0.5] * 20)
-    (0.5, 0.5)
-    """
-    values = np.asarray(values, dtype=float)
-    means = values[np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def find(query: str, texts: Sequence[str], top_k: int = 5, *, vectors: torch.Tensor | None = None, model: str | None = None) -> list[Hit]:
