@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
 from html import escape, unescape
+from pathlib import Path
 
 import ipywidgets
 
@@ -12,23 +15,33 @@ from ..checkpoints import CheckpointError
 
 STYLE = {"description_width": "9em"}
 WIDE = ipywidgets.Layout(width="min(100%, 46em)")
+STATIC = Path(__file__).parent / "static"
+RUNNING = '<p class="bertlab-running" role="status">Running …</p>'
+KEPT = 32  # results that a panel remembers
 
 
 class Panel(ipywidgets.VBox):
     """Base of all panels: a subclass gives `compute()` -> frozen dataclass and `render(result)` -> escaped HTML.
 
-    result  the last frozen dataclass, or None after bad input
-    html    the last rendered HTML
+    controls  what the result depends on: widgets with a `value`; each is observed
+    rows      what is shown above the result, if not just the controls one below the other
+    result    the last frozen dataclass, or None after bad input
+    html      the last rendered HTML
+
+    While it computes it says "Running". The last results are kept: going back to an earlier setting costs nothing.
+    ipywidgets sends the changes of one control one after another and merges those that pile up meanwhile.
     """
 
     title = "panel"
 
-    def __init__(self, controls: list[ipywidgets.Widget]):
+    def __init__(self, controls: Sequence[ipywidgets.Widget], rows: Sequence[ipywidgets.Widget] | None = None):
         self.result = None
-        self._controls = controls
-        self._view = ipywidgets.HTML()
-        super().__init__([*controls, self._view])
-        for control in controls:
+        self._controls = list(controls)
+        self._kept: OrderedDict = OrderedDict()
+        self._status, self._view = ipywidgets.HTML(), ipywidgets.HTML()
+        sheet = ipywidgets.HTML(f"<style>{style_sheet()}</style>", layout=ipywidgets.Layout(display="none"))
+        super().__init__([sheet, *(self._controls if rows is None else rows), self._status, self._view])
+        for control in self._controls:
             control.observe(self._changed, names="value")
         self._changed()
 
@@ -42,27 +55,60 @@ class Panel(ipywidgets.VBox):
     def render(self, result) -> str:
         raise NotImplementedError
 
+    def state(self) -> tuple:
+        """What the result depends on; equal states have equal results."""
+        return tuple(tuple(c.value) if isinstance(c.value, list) else c.value for c in self._controls)
+
     def _changed(self, _=None) -> None:
+        state = self.state()
+        if state not in self._kept:
+            self._status.value = RUNNING
+            self._kept[state] = self._answer()
+            self._status.value = ""
+        self._kept.move_to_end(state)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        self.result, body = self._kept[state]
+        self._view.value = f'<div class="bertlab-panel" aria-live="polite">{body}</div>'
+
+    def _answer(self) -> tuple[object, str]:
+        """(result, escaped HTML); after an error (None, what to do)."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             try:
-                self.result = self.compute()
-                body = self.render(self.result)
+                result = self.compute()
+                body = self.render(result)
             except (ValueError, CheckpointError) as error:
-                self.result = None
-                body = f'<p role="alert"><b>Please check:</b> {escape(str(error))}</p>'
+                result, body = None, f'<p role="alert"><b>Please check:</b> {escape(str(error))}</p>'
+            except Exception as error:  # a callback's traceback would reach nobody
+                what = escape(f"{type(error).__name__}: {error}")
+                result, body = None, f'<p role="alert"><b>This failed:</b> {what}. Change the input; if it stays, restart the kernel.</p>'
         notes = "".join(f"<p><b>Note:</b> {escape(str(w.message))}</p>" for w in caught if w.category is UserWarning)
-        self._view.value = f'<div class="bertlab-panel" aria-live="polite">{body}{notes}</div>'
+        return result, body + notes
 
     def _repr_mimebundle_(self, **kwargs):
-        """The live panel where there is a kernel; elsewhere its first result as HTML and as text."""
+        """The live panel where there is a kernel; elsewhere its present result as HTML and as text."""
         bundle = super()._repr_mimebundle_(**kwargs) or {}
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        controls = "".join(
-            f"<li>{escape(c.description)}: <code>{escape(str(c.value))}</code></li>" for c in self._controls if getattr(c, "description", "")
-        )
-        static = f"<section><b>{escape(self.title)}</b> (run the notebook to use its controls)<ul>{controls}</ul>{self.html}</section>"
+        settings = "".join(f"<li>{escape(c.description)}: <code>{escape(shown(c))}</code></li>" for c in self._controls if getattr(c, "description", ""))
+        static = f"<section><style>{style_sheet()}</style><b>{escape(self.title)}</b> (run the notebook to use its controls)<ul>{settings}</ul>{self.html}</section>"
         return {**data, "text/plain": f"{self.title}\n{as_text(self.html)}", "text/html": static}, metadata
+
+
+def shown(control: ipywidgets.Widget) -> str:
+    """A control's value in words."""
+    value = control.value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return control.said() if hasattr(control, "said") else str(value)
+
+
+def style_sheet() -> str:
+    """The panels' CSS: JupyterLab's own colours, so light and dark themes both fit."""
+    return (STATIC / "panel.css").read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------- pieces of a result
 
 
 def table(headers: list[str], rows: list[list[object]], caption: str) -> str:
@@ -76,10 +122,32 @@ def table(headers: list[str], rows: list[list[object]], caption: str) -> str:
         "<tr>" + "".join(f'<th scope="row">{escape(str(c))}</th>' if i == 0 else f"<td>{escape(str(c))}</td>" for i, c in enumerate(row)) + "</tr>"
         for row in rows
     )
+    return _table(head, body, caption)
+
+
+def heat_table(headers: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]], caption: str, corner: str = "", decimals: int = 2) -> str:
+    """A heat map as an HTML table: rows of (label, numbers); each cell has its number, and a ground that darkens from 0 to 1.
+
+    >>> "0.50" in heat_table(["a"], [("b", [0.5])], "c")
+    True
+    """
+    head = f'<th scope="col">{escape(corner)}</th>' + "".join(f'<th scope="col">{escape(h)}</th>' for h in headers)
+    body = "".join(f'<tr><th scope="row">{escape(label)}</th>' + "".join(_cell(v, decimals) for v in values) + "</tr>" for label, values in rows)
+    return _table(head, body, caption)
+
+
+def _table(head: str, body: str, caption: str) -> str:
     return (
-        f'<table cellpadding="6" style="text-align: left"><caption style="text-align: left; white-space: nowrap">{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f'<div class="bertlab-wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table class="bertlab-table" cellpadding="6">'
+        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _cell(value: float, decimals: int) -> str:
+    """White at 0 and below, dark blue at 1; the letters change to white where the ground is dark."""
+    share = max(0.0, min(1.0, value))
+    ground = ", ".join(str(round(255 - share * (255 - channel))) for channel in (8, 69, 148))
+    return f'<td style="background: rgb({ground}); color: {"white" if share > 0.55 else "black"}">{value:.{decimals}f}</td>'
 
 
 def bar(share: float, width: int = 20) -> str:

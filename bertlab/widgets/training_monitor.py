@@ -121,6 +121,9 @@ class TrainingMonitor(Panel):
         self.records.clear()
         self._changed()
 
+    def state(self) -> tuple:
+        return (*super().state(), len(self.records))
+
     def compute(self) -> Progress:
         return read_progress(self.records, self.curve.value, self.smoothing.value)
 
