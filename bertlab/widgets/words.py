@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anywidget
 import traitlets
 
@@ -12,10 +14,11 @@ class Words(anywidget.AnyWidget):
     """A row of buttons, one a word; `value` holds the numbers of those that are pressed (0 = first), in ascending order.
 
     words        what stands on the buttons
-    description  what they are for: the accessible name of the group
+    description  what they are for: stands before the row and names it for a screen reader
     many         whether several can be pressed at once
 
-    Click, or move with the arrow keys, Home and End and press with space or Enter.
+    Click, or move with the arrow keys, Home and End and press with space or Enter. Up and down move by a line.
+    The row runs from right to left if its first letter does; a long one scrolls.
 
     >>> Words(words=["It", "rained"], description="Hide", value=[1]).said()
     'rained'
@@ -36,6 +39,19 @@ class Words(anywidget.AnyWidget):
         if len(value) > 1 and not self.many:
             raise traitlets.TraitError(f"Only one word can be pressed here, not {len(value)}.")
         return value
+
+    def replace(self, words: Sequence[str], value: Sequence[int] = ()) -> None:
+        """Put other words on the buttons and press `value`, in one message to the page.
+
+        >>> row = Words(words=["It", "rained"], value=[1])
+        >>> row.replace(["Rain"])
+        >>> row.value
+        []
+        """
+        with self.hold_sync():
+            self.value = []
+            self.words = list(words)
+            self.value = list(value)
 
     def said(self) -> str:
         """The pressed words."""
