@@ -311,6 +311,7 @@ def replay_masking(text: str, probability: float = 0.15, seed: int = 0, *, model
     """
     folder = model or resolve("BERT")
     tokenizer = load_tokenizer(folder)
+    split_words(text, model=folder)  # ValueError where there is no word
     encoded = tokenize(text, tokenizer)
     ids = encoded["input_ids"]  # (1, T)
     masked = mask_tokens(ids, tokenizer, probability, seed=seed)
