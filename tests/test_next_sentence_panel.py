@@ -85,13 +85,13 @@ def test_the_gallery_fills_both_and_says_what_is_true(panel):
 
 
 def test_the_gallery_shows_which_pair_it_is(panel):
-    assert panel.examples.value is None
+    assert panel.examples.value == ""
     real, _, swapped, *_ = next_sentence_gallery()
     panel.examples.value = real
     panel.swap.click()
     assert panel.examples.value == swapped  # swapping the real pair gives the gallery's swapped one
     panel.sentence_b.value = B
-    assert panel.examples.value is None and "What is true" not in panel.html
+    assert (panel.examples.value, panel.examples.index) == ("", 0) and "What is true" not in panel.html
 
 
 def test_text_is_shown_as_text(panel):

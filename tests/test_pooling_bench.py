@@ -115,13 +115,13 @@ def test_the_list_holds_graded_pairs_from_low_to_high():
 
 def test_choosing_a_pair_loads_it_with_its_grade():
     panel = bl.widgets.PoolingBench(A, B)
-    assert panel.result.grade is None and "not a pair of data/" in panel.html and panel.examples.value is None
+    assert panel.result.grade is None and "not a pair of data/" in panel.html and panel.examples.value == ""
     for text, pair in panel.examples.options[1:]:
         panel.examples.value = pair
         assert (panel.sentence_a.value, panel.sentence_b.value) == (pair.sentence_a, pair.sentence_b)
         assert panel.result.graded == pair and f"<b>{pair.grade:g} of 5</b>" in panel.html and text.startswith(f"{pair.grade:g} of 5")
     panel.sentence_a.value = A
-    assert panel.examples.value is None and panel.result.grade is None
+    assert panel.examples.value == "" and panel.result.grade is None
 
 
 def test_the_order_of_a_graded_pair_does_not_matter():

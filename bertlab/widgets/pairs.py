@@ -23,7 +23,7 @@ class PairPanel(Panel):
             ipywidgets.Text(value=text, description=f"Sentence {letter}", style=STYLE, layout=WIDE, continuous_update=False)
             for letter, text in (("A", sentence_a), ("B", sentence_b))
         )
-        self.examples = ipywidgets.Dropdown(options=[(OWN, None), *examples.items()], description=name, style=STYLE, layout=WIDE)
+        self.examples = ipywidgets.Dropdown(options=[(OWN, ""), *examples.items()], description=name, style=STYLE, layout=WIDE)
         self.examples.observe(self._chosen, names="value")
         super().__init__([self.sentence_a, self.sentence_b, *controls], [self.examples, self.sentence_a, self.sentence_b, *rows])
 
@@ -33,11 +33,11 @@ class PairPanel(Panel):
             self.sentence_a.value, self.sentence_b.value = sentence_a, sentence_b
 
     def _chosen(self, change) -> None:
-        if change.new is not None:
+        if change.new:
             self.fill(change.new.sentence_a, change.new.sentence_b)
 
     def _changed(self, _=None) -> None:
         super()._changed()
         if not self._waiting:
             pair = (self.sentence_a.value, self.sentence_b.value)
-            self.examples.value = next((e for _, e in self.examples.options[1:] if (e.sentence_a, e.sentence_b) == pair), None)
+            self.examples.value = next((e for _, e in self.examples.options[1:] if (e.sentence_a, e.sentence_b) == pair), "")  # None would leave the list blank
