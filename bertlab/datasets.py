@@ -122,6 +122,26 @@ class NextPair:
     kind: str
 
 
+@dataclass(frozen=True)
+class GalleryPair:
+    """A pair that separates topic from coherence: what is true about it, and what it teaches.
+
+    kind   "next", one of NEGATIVE_KINDS, or "same words": B says A again
+    """
+
+    title: str
+    kind: str
+    sentence_a: str
+    sentence_b: str
+    truth: str
+    lesson: str
+
+    @property
+    def label(self) -> int:
+        """0 = sentence_b follows, 1 = it does not."""
+        return int(self.kind != "next")
+
+
 def split_of(text: str, test: float = 0.65) -> str:
     """"test" or "train", decided by the SHA-1 of the text alone, so before any model is run.
 
@@ -260,6 +280,24 @@ def next_sentence_pairs(kinds: tuple[str, ...] = ("next", *NEGATIVE_KINDS), per_
             pairs.append(NextPair(a, b, int(kind != "next"), kind))
             count += 1
     return pairs
+
+
+def next_sentence_gallery() -> list[GalleryPair]:
+    """Ten pairs for the panel of notebook 04: real neighbours beside pairs that only share topic or words.
+
+    >>> [pair.kind for pair in next_sentence_gallery()[:4]]
+    ['next', 'same document', 'swapped', 'another source']
+    """
+    return [GalleryPair(**row) for row in _rows("next_sentence_gallery.jsonl")]
+
+
+def random_sentence(seed: int) -> tuple[Document, int]:
+    """A sentence of the documents, drawn with a seed: its document, and its place there (0 = first).
+
+    >>> random_sentence(7) == random_sentence(7)
+    True
+    """
+    return random.Random(seed).choice([(document, place) for document in documents() for place in range(len(document.sentences))])
 
 
 def word_overlap(a: str, b: str) -> float:

@@ -104,7 +104,8 @@ def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, mode: str = "mean")
     attention_mask  (B, T), 1 for real tokens, 0 for padding
     mode            a name from `pooling_modes()`
     Returns (B, H). Padding never changes the result.
-    Raises ValueError for an unknown mode, shapes that do not fit, and a text without any real token.
+    Raises ValueError for an unknown mode, shapes that do not fit, a text without any real token, and a plugin's mode
+    that returns anything but one vector a text.
 
     >>> import torch
     >>> hidden = torch.tensor([[[1.0, -4.0], [3.0, -2.0], [0.0, 0.0]]])   # the third token is padding
@@ -123,7 +124,29 @@ def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, mode: str = "mean")
     empty = (attention_mask.sum(1) == 0).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"attention_mask is all zeros for text {empty[0]}: there is no token to pool.")
-    return _poolers()[mode](hidden, attention_mask)
+    vectors = _poolers()[mode](hidden, attention_mask)
+    if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or len(vectors) != len(hidden):
+        shape = tuple(vectors.shape) if isinstance(vectors, torch.Tensor) else type(vectors).__name__
+        raise ValueError(f"The pooling mode {mode!r} returned {shape}, not one vector for each of the {len(hidden)} texts: correct its plugin.")
+    return vectors
+
+
+def padding_reaches(mode: str, hidden: torch.Tensor, *, masked: bool) -> bool:
+    """Whether padding can change the vectors of `mode`: with the attention mask, or (masked=False) if the mask is ignored.
+
+    hidden  (B, T, H), real tokens only; two tokens of padding with absurdly large values are put behind them
+
+    >>> import torch
+    >>> hidden = torch.tensor([[[1.0, -4.0], [3.0, -2.0]]])
+    >>> [mode for mode in ("cls", "mean", "max") if padding_reaches(mode, hidden, masked=False)]
+    ['mean', 'max']
+    >>> padding_reaches("mean", hidden, masked=True)
+    False
+    """
+    real = torch.ones(hidden.shape[:2], dtype=torch.long)
+    padded = torch.cat([hidden, torch.full_like(hidden[:, :1], 1e4).expand(-1, 2, -1)], 1)  # (B, T + 2, H)
+    mask = torch.nn.functional.pad(real, (0, 2), value=0 if masked else 1)
+    return not torch.allclose(pool(padded, mask, mode), pool(hidden, real, mode), atol=1e-4)
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

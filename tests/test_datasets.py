@@ -115,6 +115,27 @@ def test_next_sentence_pairs_are_what_they_say():
     assert pairs == bl.next_sentence_pairs(per_kind=100) != bl.next_sentence_pairs(per_kind=100, seed=1)
 
 
+def test_the_gallery_is_what_it_says():
+    place = {s: (d.id, d.source, i) for d in bl.documents() for i, s in enumerate(d.sentences)}
+    gallery = datasets.next_sentence_gallery()
+    assert len({pair.title for pair in gallery}) == len(gallery)
+    from_documents = [pair for pair in gallery if pair.sentence_a in place]
+    assert [pair.kind for pair in from_documents] == ["next", "same document", "swapped", "another source"] * 2
+    for pair in from_documents:
+        (id_a, source_a, a), (id_b, source_b, b) = place[pair.sentence_a], place[pair.sentence_b]
+        kind = {1: "next", -1: "swapped"}.get(b - a, "same document") if id_a == id_b else "same source" if source_a == source_b else "another source"
+        assert kind == pair.kind and pair.label == int(kind != "next")
+    (follows, again) = (pair for pair in gallery if pair not in from_documents)
+    assert (follows.label, bl.word_overlap(follows.sentence_a, follows.sentence_b)) == (0, 0)
+    assert (again.label, bl.word_overlap(again.sentence_a, again.sentence_b)) == (1, 1)
+
+
+def test_random_sentences_repeat_with_their_seed_and_vary():
+    drawn = [datasets.random_sentence(seed) for seed in range(100)]
+    assert drawn == [datasets.random_sentence(seed) for seed in range(100)]
+    assert len({d.sentences[i] for d, i in drawn}) > 80 and len({d.source for d, _ in drawn}) == 7
+
+
 def test_bad_requests_are_said_in_words():
     for call in (lambda: bl.similarity_pairs("dev"), lambda: bl.senses("dog"), lambda: bl.next_sentence_pairs(("nearby",)), lambda: bl.next_sentence_pairs(per_kind=9999)):
         with pytest.raises(ValueError, match="(is|choose|ask)"):

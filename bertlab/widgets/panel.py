@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from html import escape, unescape
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Panel(ipywidgets.VBox):
     """
 
     title = "panel"
+    _waiting = False
 
     def __init__(self, controls: Sequence[ipywidgets.Widget], rows: Sequence[ipywidgets.Widget] | None = None):
         self.result = None
@@ -59,7 +61,19 @@ class Panel(ipywidgets.VBox):
         """What the result depends on; equal states have equal results."""
         return tuple(tuple(c.value) if isinstance(c.value, list) else c.value for c in self._controls)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Controls that are set inside change together: one result at the end, none in between."""
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+        self._changed()
+
     def _changed(self, _=None) -> None:
+        if self._waiting:
+            return
         state = self.state()
         if state not in self._kept:
             self._status.value = RUNNING
@@ -93,6 +107,21 @@ class Panel(ipywidgets.VBox):
         settings = "".join(f"<li>{escape(c.description)}: <code>{escape(shown(c))}</code></li>" for c in self._controls if getattr(c, "description", ""))
         static = f"<section><style>{style_sheet()}</style><b>{escape(self.title)}</b> (run the notebook to use its controls)<ul>{settings}</ul>{self.html}</section>"
         return {**data, "text/plain": f"{self.title}\n{as_text(self.html)}", "text/html": static}, metadata
+
+
+def button(description: str, work: Callable[[], None]) -> ipywidgets.Button:
+    """A button that does `work` and cannot be pressed meanwhile."""
+    made = ipywidgets.Button(description=description, layout=ipywidgets.Layout(width="auto"))
+
+    def pressed(_) -> None:
+        made.disabled = True
+        try:
+            work()
+        finally:
+            made.disabled = False
+
+    made.on_click(pressed)
+    return made
 
 
 def shown(control: ipywidgets.Widget) -> str:
