@@ -123,6 +123,16 @@ def recommend(task: str, data: str = "none", latency: str = "milliseconds") -> R
     return found
 
 
+def alternatives(task: str, data: str = "none", latency: str = "milliseconds") -> list[tuple[str, str, Recommendation]]:
+    """What the guide would say if the data or the latency were different: (which choice, its value, Recommendation).
+
+    >>> [(value, found.notebook) for _, value, found in alternatives("compare two texts", "hundreds or more")][-1]
+    ('seconds', '09_semantic_search')
+    """
+    others = [("labelled data", value, recommend(task, value, latency)) for value in DATA if value != data]
+    return others + [("latency", value, recommend(task, data, value)) for value in LATENCY if value != latency]
+
+
 def guide_table() -> list[tuple[str, str, str, Recommendation]]:
     """Every entry as (task, data, latency, Recommendation); latency is "either" where it does not change the representation.
 

@@ -463,7 +463,7 @@ def pretrain(
 
     def record(**values) -> None:
         nonlocal stopped
-        entry = {"step": state["step"], "tokens": state["tokens"], **values}
+        entry = {"step": state["step"], "tokens": state["tokens"], "share": round(min(1.0, state["tokens"] / options.tokens), 4), **values}
         log.append(entry)
         if main:
             with open(output / "log.jsonl", "a", encoding="utf-8") as file:

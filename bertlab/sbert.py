@@ -123,6 +123,33 @@ def anisotropy(vectors: torch.Tensor) -> float:
     return round((float((unit @ unit.T).sum()) - n) / (n * (n - 1)), 6)
 
 
+def flat_map(vectors: torch.Tensor) -> tuple[torch.Tensor, tuple[float, float]]:
+    """Flatten vectors (N, H) to two dimensions by PCA: points (N, 2), and the share of the variance on each axis.
+
+    The axes are the two directions in which the vectors differ most. Which way an axis points is arbitrary: here the first
+    vector that is not in the middle of an axis lies to its right, or above. An axis without variance is 0.
+    Raises ValueError for fewer than two vectors. Source: Pearson 1901, doi 10.1080/14786440109462720.
+    Taught in notebooks/08_sentence_bert.ipynb.
+
+    >>> points, shares = flat_map(torch.tensor([[4.0, 1.0, 0.0], [0.0, 1.0, 0.0], [2.0, 1.0, 0.0]]))
+    >>> points.tolist(), shares
+    ([[2.0, 0.0], [-2.0, 0.0], [0.0, 0.0]], (1.0, 0.0))
+    """
+    if vectors.ndim != 2 or len(vectors) < 2:
+        raise ValueError(f"A map needs at least two vectors, (N, H), not {tuple(vectors.shape)}.")
+    centred = vectors.double() - vectors.double().mean(0)
+    u, lengths, _ = torch.linalg.svd(centred, full_matrices=False)  # (N, K), (K,): K is the smaller of N and H
+    shares = lengths.square() / max(float(lengths.square().sum()), 1e-12)
+    points = torch.zeros(len(vectors), 2, dtype=torch.double)
+    for axis in range(min(2, len(lengths))):
+        if shares[axis] > 1e-6:
+            along = u[:, axis] * lengths[axis]
+            first = along[along.abs() > 0.01 * along.abs().max()][0]
+            points[:, axis] = along * first.sign()
+    points = points.float().round(decimals=4) + 0.0  # no -0.0
+    return points, tuple(round(float(share), 4) for share in torch.nn.functional.pad(shares, (0, 2))[:2])
+
+
 # ---------------------------------------------------------------- siamese training
 
 

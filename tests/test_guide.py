@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 
 import bertlab as bl
 from bertlab import guide
@@ -80,7 +81,26 @@ def test_the_panel_follows_its_controls():
         panel.task.value, panel.data.value, panel.latency.value = task, data, latency
         assert panel.result == bl.recommend(task, data, latency)
         assert f'href="{panel.result.notebook}.ipynb"' in panel.html
-    assert [control.description for control in panel.children[:3]] == ["Task", "Labelled data", "Latency"]
+    assert [getattr(child, "description", "") for child in panel.children][1:4] == ["Task", "Labelled data", "Latency"]
+
+
+def test_the_panel_says_what_one_other_choice_would_change():
+    panel = TaskGuide("compare two texts", "hundreds or more", "milliseconds")
+    rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in BeautifulSoup(panel.html, "html.parser").tbody.find_all("tr")]
+    assert rows == [
+        ["labelled data: none", "the same", "08_sentence_bert"],
+        ["labelled data: a few dozen", "the same", "08_sentence_bert"],
+        ["latency: seconds", "[CLS] of the pair, fine-tuned: a cross-encoder", "09_semantic_search"],
+    ]
+
+
+@pytest.mark.parametrize("asked", EVERY, ids=" / ".join)
+def test_alternatives_are_one_choice_away(asked):
+    task, data, latency = asked
+    others = guide.alternatives(*asked)
+    assert [value for _, value, _ in others] == [v for v in guide.DATA if v != data] + [v for v in guide.LATENCY if v != latency]
+    for choice, value, found in others:
+        assert found == (bl.recommend(task, value, latency) if choice == "labelled data" else bl.recommend(task, data, value))
 
 
 def test_the_panel_begins_as_told_and_refuses_what_it_does_not_know():
@@ -92,6 +112,8 @@ def test_the_panel_begins_as_told_and_refuses_what_it_does_not_know():
 def test_what_is_rendered_is_escaped():
     html = render_recommendation(bl.Recommendation("<b>", "a & b", '"><script>'))
     assert "<script>" not in html and "&lt;b&gt;" in html and "a &amp; b" in html
+    html = render_recommendation(bl.recommend("tag words"), [("<i>", "<i>", bl.Recommendation("<i>", "", "<i>"))])
+    assert "<i>" not in html
 
 
 def test_questions_without_an_answer():

@@ -106,4 +106,11 @@ def test_the_panel_marks_an_answer_and_forgets_it_at_the_next_question():
     assert panel.answer.value == "choose" and panel.result == Asked(20, QUESTIONS[19], None)
     panel.number.value = 3
     assert panel.result.number == 3
-    assert [control.description for control in panel.children[:2]] == ["Question", "Answer"]
+    assert [getattr(child, "description", "") for child in panel.children][1:3] == ["Question", "Answer"]
+
+
+def test_the_page_without_a_kernel_shows_the_question_and_no_verdict():
+    data, _ = Quiz(3)._repr_mimebundle_()
+    assert data["text/plain"].startswith(f"Quiz\n3. {QUESTIONS[2].text}") and "Question: <code>3</code>" in data["text/html"]
+    assert all(option.text in BeautifulSoup(data["text/html"], "html.parser").get_text() for option in QUESTIONS[2].options)
+    assert not any(option.why in data["text/plain"] for option in QUESTIONS[2].options)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from scipy.stats import spearmanr
 from transformers import BertConfig, BertModel
 
@@ -13,9 +14,9 @@ import bertlab as bl
 from bertlab.checkpoints import load_tokenizer
 from bertlab.datasets import NliTriple, SimilarityPair, nli
 from bertlab.fine_tuning import FitOptions
-from bertlab.sbert import LOSSES, anisotropy, graded, pair_cosines, recast, sentence_vectors, siamese, spearman_interval, train_siamese, with_pooling
+from bertlab.sbert import LOSSES, anisotropy, flat_map, graded, pair_cosines, recast, sentence_vectors, siamese, spearman_interval, train_siamese, with_pooling
 from bertlab.widgets import SimilarityMap
-from bertlab.widgets.similarity_map import compare_sentences, render_similarities
+from bertlab.widgets.similarity_map import clip, compare_sentences, place_labels, render_similarities
 
 RESULTS = Path(__file__).parent.parent / "data" / "results" / "sbert.json"
 TEXTS = ["A cat sat on the mat.", "Rain fell on the roof all night, and nobody slept.", "Yes."]
@@ -164,6 +165,28 @@ def test_anisotropy():
         anisotropy(spread[:1])
 
 
+def test_the_flat_map_is_pca_with_fixed_signs():
+    from sklearn.decomposition import PCA
+
+    vectors = torch.randn(9, 5, generator=torch.Generator().manual_seed(3)) * torch.tensor([4.0, 2, 1, 1, 1])
+    pca = PCA(2, svd_solver="full")
+    theirs = pca.fit_transform(vectors.double().numpy())
+    points, shares = flat_map(vectors)
+    assert np.abs(points.numpy()) == pytest.approx(np.abs(theirs), abs=1e-3) and shares == pytest.approx(pca.explained_variance_ratio_, abs=1e-3)
+    assert (points[0] > 0).all() and torch.equal(flat_map(-vectors)[0], points)  # a mirrored world has the same map
+    turn = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(4)))[0]
+    assert flat_map(vectors @ turn)[0].numpy() == pytest.approx(points.numpy(), abs=1e-3)
+
+
+def test_a_map_of_two_or_of_equal_vectors():
+    points, shares = flat_map(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    assert points.tolist() == [[pytest.approx(0.7071, abs=1e-4), 0.0], [pytest.approx(-0.7071, abs=1e-4), 0.0]] and shares == (1.0, 0.0)
+    points, shares = flat_map(torch.ones(3, 4))
+    assert not points.any() and shares == (0.0, 0.0)
+    with pytest.raises(ValueError, match="at least two"):
+        flat_map(torch.ones(1, 4))
+
+
 # ---------------------------------------------------------------- the panel
 
 
@@ -179,19 +202,55 @@ def test_every_sentence_against_every_other():
 def test_the_map_escapes_what_was_typed():
     html = render_similarities(compare_sentences(["<script>alert(1)</script>", "A & B."]))
     assert "<script>" not in html and "&lt;script&gt;" in html and "A &amp; B." in html
-    assert 'scope="row"' in html and html.count("<td") == 4
+    assert "<script>" not in SimilarityMap(["<script>alert(1)</script>", "A & B."])._repr_mimebundle_()[0]["text/html"]
+
+
+def test_matrix_map_and_neighbours_say_the_same():
+    result = compare_sentences(TEXTS, "bl.BERT")
+    page = BeautifulSoup(render_similarities(result, chosen=2), "html.parser")
+    matrix, near = page.find_all("table")
+    numbers = [[cell.get_text() for cell in row.find_all("td")] for row in matrix.tbody.find_all("tr")]
+    assert numbers == [[f"{c:.2f}" for c in row] for row in result.cosines]
+    assert [row.th.get_text()[:2] for row in near.tbody.find_all("tr")] == [f"{j + 1}." for _, j in result.neighbours(2)]
+    assert result.neighbours(2) == sorted(((result.cosines[2][j], j) for j in (0, 1)), reverse=True)
+    drawing = page.svg
+    assert drawing["role"] == "img" and drawing["aria-label"].startswith("Map of 3 sentences by bl.BERT, mean pooling. Most similar: ")
+    assert [text.get_text()[0] for text in drawing.find_all("text")] == ["1", "2", "3"] and len(drawing.find_all("circle")) == 3
+    across, up = (f"{share:.0%}" for share in result.shares)
+    assert f"{across} of the variance lies across, {up} upwards" in page.figcaption.get_text()
+
+
+@pytest.mark.parametrize("spread", [200, 30, 0])
+def test_labels_keep_clear_of_each_other_and_say_less_where_it_is_full(spread):
+    rng = np.random.default_rng(0)
+    at = [(240 + int(x), 150 + int(y)) for x, y in rng.uniform(-spread, spread, (12, 2)) * (1, 0.6)]
+    placed = place_labels(at, ["A sentence that is longer than there is room for."] * 12)
+    assert [text.split()[0] for text, *_ in placed] == [str(number) for number in range(1, 13)]
+    rows = {}
+    for text, x, y, anchor in placed:
+        left = x - {"start": 0, "middle": 0.5, "end": 1}[anchor] * 7 * len(text)
+        rows.setdefault(y, []).append((left, left + 7 * len(text)))
+    if spread == 200:  # with room enough nothing overlaps, and nothing leaves the frame
+        for spans in rows.values():
+            spans.sort()
+            assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:])) and spans[0][0] >= 0 and spans[-1][1] <= 480
+        assert sum("sentence" in text for text, *_ in placed) > 6
+    assert clip("A sentence", 5) == "A se…" and clip("A", 5) == "A"
 
 
 def test_the_panel_listens_and_says_what_is_wrong():
     panel = SimilarityMap(["It rained.", "Rain fell.", "Cats purr."])
-    first = panel.result
+    (first,) = panel.result.by
     assert (first.model, first.pooling) == ("bl.BERT", "mean") and "bl.BERT, mean pooling" in panel.html
     panel.model.value = "bl.SBERT"
-    assert panel.result.model == "bl.SBERT" and panel.result.cosines != first.cosines
+    (second,) = panel.result.by
+    assert second.model == "bl.SBERT" and second.cosines != first.cosines and panel.result.pairs == second.pairs
+    panel.model.value = "both"
+    assert panel.result.by == (first, second) and panel.html.count("<svg") == 2 and panel.html.count("<table") == 4
     panel.pooling.value = "cls"
-    assert panel.result.pooling == "cls" and "cls pooling" in panel.html
+    assert {one.pooling for one in panel.result.by} == {"cls"} and "cls pooling" in panel.html
     panel.sentences.value = "It rained.\n\n  Rain fell.  "
-    assert panel.result.sentences == ("It rained.", "Rain fell.")
+    assert panel.result.by[0].sentences == ("It rained.", "Rain fell.")
     for wrong, words in (("Only one.", "there are 1"), ("\n".join(["Many."] * 13), "there are 13")):
         panel.sentences.value = wrong
         assert panel.result is None and 'role="alert"' in panel.html and words in panel.html
@@ -199,9 +258,30 @@ def test_the_panel_listens_and_says_what_is_wrong():
     assert panel.result is not None and 'role="alert"' not in panel.html
 
 
+def test_the_sentence_to_choose_follows_the_text():
+    panel = SimilarityMap(["It rained.", "Rain fell.", "Cats purr."])
+    assert panel.chosen.options == ("1. It rained.", "2. Rain fell.", "3. Cats purr.") and "Nearest to sentence 1" in panel.html
+    panel.chosen.index = 2
+    assert panel.result.chosen == 2 and "Nearest to sentence 3" in panel.html
+    answered = []
+    panel.compute = lambda compute=panel.compute: answered.append(1) or compute()
+    panel.sentences.value = "It rained.\nSnow fell.\nCats purr.\nDogs bark."
+    assert panel.chosen.value == "3. Cats purr." and panel.result.chosen == 2 and len(answered) == 1
+    panel.sentences.value = "It rained.\nSnow fell."
+    assert panel.chosen.value == "2. Snow fell." and panel.result.chosen == 1
+    panel.sentences.value = ""
+    assert panel.chosen.options == () and panel.result is None
+    panel.sentences.value = "It rained.\nSnow fell."
+    assert panel.chosen.index == 0 and panel.result.chosen == 0
+    panel.chosen.value = "2. Snow fell."
+    assert "Nearest to sentence 2" in panel.html
+
+
 def test_the_page_without_a_kernel_shows_the_table():
     bundle = SimilarityMap(["It rained.", "Rain fell."])._repr_mimebundle_()[0]
     assert "Most similar: 1 and 2" in bundle["text/plain"] and "<table" in bundle["text/html"]
+    assert "of the variance" in bundle["text/plain"] and "1 It rained." not in bundle["text/plain"]  # the drawing's labels stay in the drawing
+    assert "Neighbours of: <code>1. It rained.</code>" in bundle["text/html"]
 
 
 # ---------------------------------------------------------------- what the notebook loads

@@ -34,6 +34,7 @@ class Panel(ipywidgets.VBox):
     """
 
     title = "panel"
+    live = "polite"  # aria-live of the result: "off" where it changes by itself
     _waiting = False
 
     def __init__(self, controls: Sequence[ipywidgets.Widget], rows: Sequence[ipywidgets.Widget] | None = None):
@@ -82,8 +83,11 @@ class Panel(ipywidgets.VBox):
         self._kept.move_to_end(state)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
-        self.result, body = self._kept[state]
-        self._view.value = f'<div class="bertlab-panel" aria-live="polite">{body}</div>'
+        self._show(*self._kept[state])
+
+    def _show(self, result, body: str) -> None:
+        self.result = result
+        self._view.value = f'<div class="bertlab-panel" aria-live="{self.live}">{body}</div>'
 
     def _answer(self) -> tuple[object, str]:
         """(result, escaped HTML); after an error (None, what to do)."""
@@ -190,7 +194,8 @@ def bar(share: float, width: int = 20) -> str:
 
 
 def as_text(html: str) -> str:
-    """The words of a panel's HTML, a row a line."""
-    lines = re.sub(r"</(tr|p|caption|li|div)>", "\n", html)
+    """The words of a panel's HTML, a row a line; drawings are left out."""
+    lines = re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)
+    lines = re.sub(r"</(tr|p|caption|figcaption|li|div)>", "\n", lines)
     lines = re.sub(r"</t[hd]>", "  ", lines)
     return "\n".join(filter(None, (line.strip() for line in unescape(re.sub(r"<[^>]+>", "", lines)).splitlines())))

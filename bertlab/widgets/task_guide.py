@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import ipywidgets
 
-from ..guide import DATA, LATENCY, TASKS, Recommendation, recommend
-from .panel import STYLE, WIDE, Panel
+from ..guide import DATA, LATENCY, TASKS, Recommendation, alternatives, recommend
+from .panel import STYLE, WIDE, Panel, table
 
 
-def render_recommendation(result: Recommendation) -> str:
-    """Recommendation (see bertlab.guide) -> escaped HTML with a link to the notebook, which lies in the same folder."""
+def render_recommendation(result: Recommendation, others: Sequence[tuple[str, str, Recommendation]] = ()) -> str:
+    """Recommendation (see bertlab.guide) -> escaped HTML with a link to the notebook, which lies in the same folder.
+
+    others  from `alternatives`: a table says what changes if one choice were different
+    """
     name = escape(result.notebook, quote=True)
+    rows = [[f"{choice}: {value}", "the same" if found.representation == result.representation else found.representation, found.notebook] for choice, value, found in others]
     return (
         f"<p>Start with: <b>{escape(result.representation)}</b></p><p>Why: {escape(result.reason)}</p>"
         f'<p>See it at work: <a href="{name}.ipynb" target="_blank">{name}</a></p>'
-    )
+    ) + (table(["if instead", "start with", "notebook"], rows, "If one choice were different") if rows else "")
 
 
 class TaskGuide(Panel):
@@ -35,4 +40,4 @@ class TaskGuide(Panel):
         return recommend(self.task.value, self.data.value, self.latency.value)
 
     def render(self, result: Recommendation) -> str:
-        return render_recommendation(result)
+        return render_recommendation(result, alternatives(self.task.value, self.data.value, self.latency.value))
