@@ -160,9 +160,7 @@ def _why_unknown(word: str, tokenizer) -> str:
         prefix = "##" if start else ""
         ends = (end for end in range(len(spelled), start, -1) if entry(prefix + spelled[start:end]) is not None)
         if (end := next(ends, None)) is None:
-            letter = spelled[start]
-            where = "" if entry(letter) is None else " inside a word"
-            return f"the vocabulary has no entry for the character {letter} (U+{ord(letter):04X}){where}"
+            return f"the vocabulary has no entry for the character {spelled[start]} (U+{ord(spelled[start]):04X})"
         start = end
     return "the vocabulary has no entry for it"
 

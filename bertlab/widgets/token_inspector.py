@@ -25,8 +25,8 @@ def render_tokens(result: Tokens) -> str:
     empty = "" if result.all_words else "<p>No word is left: BERT's tokenizer drops invisible characters.</p>"
     segments = _segment(result, 0) + _segment(result, 1)
     more = f"<p>The table shows the first {MOST} of {len(rows)} tokens.</p>" if len(rows) > MOST else ""
-    caption = "What BERT reads"
-    return counts + empty + _unknown(result) + _cut(result) + segments + table(["position", "token", "id", "segment", "belongs to"], rows[:MOST], caption) + more
+    tokens = table(["position", "token", "id", "segment", "belongs to"], rows[:MOST], "What BERT reads")
+    return counts + empty + _unknown(result) + _cut(result) + segments + tokens + more
 
 
 def _short(word: str) -> str:
@@ -60,18 +60,20 @@ def _segment(result: Tokens, segment: int) -> str:
     special = [t for t, s, w in zip(result.tokens, result.token_type_ids, result.words) if w is None and s == segment]
     if not words and not special:
         return ""
-    items, pieces = [f'<li class="bertlab-special">{escape(token)}</li>' for token in special], 0
-    chips = []
+    chips, pieces = [], 0
     for number, word in enumerate(words):
         pieces += len(word.pieces)
         if pieces > MOST:
             chips.append(f"<li>… and {len(words) - number} more words</li>")
             break
         chips.append(_chip(word))
+    ends = [f'<li class="bertlab-special">{escape(token)}</li>' for token in special]
     first = 1 if segment == 0 else 0  # [CLS] comes before the words
-    items[first:first] = chips
     name = "AB"[segment]
-    return f'<p>Segment {name}, a box for each word:</p><ul class="bertlab-chips" aria-label="Words of segment {name} with their pieces">{"".join(items)}</ul>'
+    return (
+        f'<p>Segment {name}, a box for each word:</p><ul class="bertlab-chips" aria-label="Words of segment {name} with their pieces">'
+        f"{''.join([*ends[:first], *chips, *ends[first:]])}</ul>"
+    )
 
 
 def _chip(word: Word) -> str:
