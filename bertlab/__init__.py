@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOME = {
     "checkpoints": ["CheckpointError", "parts"],
     "tokens": ["Encoded", "Tokens", "encode", "inspect_tokens", "word_vectors"],
+    "attention": ["attention_weights"],
     "pooling": ["cosine", "pool", "pooling_modes", "register_pooler"],
     "mlm": ["Masked", "Prediction", "mask_tokens", "predict_masked"],
     "nsp": ["NextSentence", "predict_next", "predict_next_many"],

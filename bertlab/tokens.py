@@ -7,6 +7,7 @@ Source: Devlin et al. 2019, arXiv 1810.04805, section 3 (input representation) a
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,26 @@ from .checkpoints import load_model, load_tokenizer, resolve
 
 
 @dataclass(frozen=True)
+class Word:
+    """One word of a text, or one punctuation mark, and what became of it.
+
+    text     as it was typed
+    segment  0 in the first text, 1 in the second
+    pieces   its word pieces, [UNK] if the vocabulary cannot write it
+    kept     how many of the pieces fit; the others were cut
+    unknown  why it became [UNK]; "" if it did not
+    """
+
+    text: str
+    segment: int
+    pieces: tuple[str, ...]
+    kept: int
+    unknown: str
+
+
+@dataclass(frozen=True)
 class Tokens:
-    """One text (or a pair) as BERT reads it; all lists have one entry a token.
+    """One text (or a pair) as BERT reads it; the first four have one entry a token.
 
     tokens          word pieces, [CLS] and [SEP] included
     input_ids       their numbers in the vocabulary
@@ -25,6 +44,7 @@ class Tokens:
     words           the number of the word each piece belongs to; None for special tokens
     unknown         how many pieces are [UNK]
     cut             how many tokens did not fit
+    all_words       every word of the text (of both texts), those that were cut as well
     """
 
     tokens: tuple[str, ...]
@@ -33,6 +53,7 @@ class Tokens:
     words: tuple[int | None, ...]
     unknown: int
     cut: int
+    all_words: tuple[Word, ...]
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,19 +100,24 @@ def check_texts(texts: Sequence[str]) -> list[str]:
 
 
 def inspect_tokens(text: str, text_pair: str | None = None, max_length: int = 512) -> Tokens:
-    """Cut a text (or a pair) into BERT's word pieces, with ids, segments and what did not fit.
+    """Cut a text (or a pair) into BERT's word pieces, with ids, segments, what did not fit and what is unknown.
 
-    Raises ValueError for an empty text or anything that is no string.
+    max_length  how many tokens fit, [CLS] and [SEP] included: 5 to 512; of a pair the longer text is cut first
+    Raises ValueError for an empty text, anything that is no string, or another max_length.
 
     >>> inspect_tokens("A cat sat.", "It slept.").tokens
     ('[CLS]', 'a', 'cat', 'sat', '.', '[SEP]', 'it', 'slept', '.', '[SEP]')
     >>> inspect_tokens("A cat sat.", "It slept.").token_type_ids
     (0, 0, 0, 0, 0, 0, 1, 1, 1, 1)
+    >>> [word.text for word in inspect_tokens("Three blind mice ran.", max_length=5).all_words if not word.kept]
+    ['ran', '.']
     """
+    texts = [check_text(text)] + ([] if text_pair is None else [check_text(text_pair, "text_pair")])
+    if not isinstance(max_length, int) or not 5 <= max_length <= 512:
+        raise ValueError(f"max_length must be a whole number from 5 to 512, the most that BERT reads, not {max_length!r}.")
     tokenizer = load_tokenizer(resolve("BERT"))
-    pair = [] if text_pair is None else [check_text(text_pair, "text_pair")]
-    whole = tokenizer(check_text(text), *pair, verbose=False)
-    kept = tokenizer(text, *pair, truncation=True, max_length=max_length)
+    whole = tokenizer(*texts, verbose=False)
+    kept = tokenizer(*texts, truncation=True, max_length=max_length)
     ids = kept["input_ids"]
     return Tokens(
         tokens=tuple(tokenizer.convert_ids_to_tokens(ids)),
@@ -100,7 +126,43 @@ def inspect_tokens(text: str, text_pair: str | None = None, max_length: int = 51
         words=tuple(kept.word_ids()),
         unknown=ids.count(tokenizer.unk_token_id),
         cut=len(whole["input_ids"]) - len(ids),
+        all_words=_words(texts, whole, kept, tokenizer),
     )
+
+
+def _words(texts: list[str], whole, kept, tokenizer) -> tuple[Word, ...]:
+    """The words of the texts from the encodings before (`whole`) and after truncation (`kept`)."""
+    pieces: dict[tuple[int, int], list[str]] = {}
+    for segment, number, token in zip(whole.sequence_ids(), whole.word_ids(), whole.tokens()):
+        if number is not None:
+            pieces.setdefault((segment, number), []).append(token)
+    fit = Counter(zip(kept.sequence_ids(), kept.word_ids()))
+    words = []
+    for (segment, number), of_word in pieces.items():
+        start, end = whole.word_to_chars(0, number, segment)
+        text = texts[segment][start:end]
+        why = _why_unknown(text, tokenizer) if tokenizer.unk_token in of_word else ""
+        words.append(Word(text, segment, tuple(of_word), fit[segment, number], why))
+    return tuple(words)
+
+
+def _why_unknown(word: str, tokenizer) -> str:
+    """Why a word became [UNK]: follow WordPiece, which takes the longest entry that fits, then goes on behind it."""
+    model, entry = tokenizer.backend_tokenizer.model, tokenizer.backend_tokenizer.token_to_id
+    spelled = tokenizer.backend_tokenizer.normalizer.normalize_str(word).strip() if tokenizer.backend_tokenizer.normalizer else word
+    longest = getattr(model, "max_input_chars_per_word", None)  # only WordPiece has one
+    if word == tokenizer.unk_token:
+        return f"{word} itself was typed"
+    if longest is not None and len(spelled) > longest:
+        return f"it has {len(spelled)} characters, and a word may have {longest}"
+    start = 0
+    while longest is not None and start < len(spelled):
+        prefix = "##" if start else ""
+        ends = (end for end in range(len(spelled), start, -1) if entry(prefix + spelled[start:end]) is not None)
+        if (end := next(ends, None)) is None:
+            return f"the vocabulary has no entry for the character {spelled[start]} (U+{ord(spelled[start]):04X})"
+        start = end
+    return "the vocabulary has no entry for it"
 
 
 def tokenize(texts: Sequence[str], tokenizer, text_pairs: Sequence[str] | None = None) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ from importlib import import_module
 
 _PANELS = {
     "TokenInspector": "token_inspector",
+    "AttentionView": "attention_view",
     "PoolingBench": "pooling_bench",
     "MaskedWord": "masked_word",
     "NextSentence": "next_sentence",
