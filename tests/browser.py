@@ -31,6 +31,11 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = float(os.environ.get("BERTLAB_BROWSER_SECONDS", 120))  # how long anything may take: a busy machine is slow, not broken
 TOKEN = secrets.token_hex(16)
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+WATCH = """panel => {
+  let last = null;
+  new MutationObserver(() => { last = performance.now(); }).observe(panel, { childList: true, characterData: true, subtree: true });
+  globalThis.atRest = () => last && performance.now() - last > 300 && !panel.textContent.includes("Running");
+}"""
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 
 expect.set_options(timeout=SECONDS * 1000)
@@ -154,20 +159,30 @@ class LabPage:
         self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         self.context.close()
 
-    def _execute(self, command: str, seconds: float) -> None:
-        self.page.evaluate(
-            "command => { globalThis.ran = false; jupyterapp.commands.execute(command).finally(() => (globalThis.ran = true)); }", command
-        )
-        self.page.wait_for_function("globalThis.ran && jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=seconds * 1000)
+    def start(self, command: str) -> None:
+        """Execute one of JupyterLab's commands without waiting for its end."""
+        self.page.evaluate("command => { globalThis.ran = false; jupyterapp.commands.execute(command).finally(() => (globalThis.ran = true)); }", command)
 
-    def run_all(self, seconds: float = 10 * SECONDS) -> None:
-        """Run every cell; returns when the kernel is idle again."""
-        self._execute("notebook:run-all-cells", seconds)
+    def wait(self, seconds: float = SECONDS) -> None:
+        """Until the command has ended and the kernel is idle."""
+        self.page.wait_for_function(
+            "globalThis.ran && jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'", timeout=seconds * 1000
+        )
+
+    def run_all(self) -> None:
+        self.start("notebook:run-all-cells")
+        self.wait(10 * SECONDS)
+
+    def start_cell(self, number: int) -> Locator:
+        """Run one cell, counted from 0, and return its cell in the page."""
+        self.page.evaluate("number => { jupyterapp.shell.currentWidget.content.activeCellIndex = number; }", number)
+        self.start("notebook:run-cell")
+        return self.page.locator(".jp-Cell").nth(number)
 
     def run_cell(self, number: int) -> Locator:
-        """Run one cell, counted from 0, and return its output."""
-        self.page.evaluate("number => { jupyterapp.shell.currentWidget.content.activeCellIndex = number; }", number)
-        self._execute("notebook:run-cell", SECONDS)
+        """Run one cell and return its last output."""
+        self.start_cell(number)
+        self.wait()
         return self.output(number)
 
     def output(self, number: int) -> Locator:
@@ -189,7 +204,7 @@ class PanelView:
     def __init__(self, output: Locator):
         self.output = output
         self.page = output.page
-        self.result = output.locator(".bertlab-panel")
+        self.result = output.locator(".bertlab-panel[aria-live]")
 
     def control(self, label: str) -> Locator:
         return self.output.get_by_label(label, exact=True)
@@ -206,7 +221,7 @@ class PanelView:
         self.control(label).set_checked(on)
 
     def press(self, name: str) -> None:
-        """Press a button, a word among them."""
+        """Press a button; a word is one too."""
         self.output.get_by_role("button", name=name, exact=True).click()
 
     def shows(self, *texts: str) -> None:
@@ -219,11 +234,10 @@ class PanelView:
 
     @contextmanager
     def changes(self) -> Iterator[None]:
-        """What is done inside must change the result."""
-        before = self.result.element_handle()
+        """What is done inside must change something on the panel; it is waited for until that has come to rest."""
+        self.output.evaluate(WATCH)
         yield
-        self.page.wait_for_function("result => !result.isConnected", arg=before)  # ipywidgets writes a new one
-        expect(self.output.get_by_role("status").filter(has_text="Running")).to_have_count(0)
+        self.page.wait_for_function("globalThis.atRest()")
 
     def tab_to(self, label: str) -> None:
         """Reach a control with the Tab key alone, from the notebook's cell above the output."""

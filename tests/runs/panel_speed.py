@@ -34,9 +34,9 @@ def beside(description, work):
     text = ipywidgets.Text(description=description, continuous_update=False)
     answer = ipywidgets.HTML()
     def changed(change):
-        answer.value = f'<p class="bertlab-panel">{work(change.new)}</p>'
+        answer.value = f'<p class="bertlab-panel" aria-live="off">{work(change.new)}</p>'
     text.observe(changed, names="value")
-    answer.value = '<p class="bertlab-panel">nothing yet</p>'
+    answer.value = '<p class="bertlab-panel" aria-live="off">nothing yet</p>'
     return ipywidgets.VBox([text, answer])
 def timed(text):
     began = time.perf_counter()
@@ -45,9 +45,9 @@ def timed(text):
 """
 # Sets the control and resolves with the milliseconds until the new result (with `word` in it) has been painted.
 CHANGE = """([output, control, value, word]) => new Promise((resolve) => {
-  const before = output.querySelector(".bertlab-panel");
+  const before = output.querySelector(".bertlab-panel[aria-live]");
   const watch = new MutationObserver(() => {
-    const result = output.querySelector(".bertlab-panel");
+    const result = output.querySelector(".bertlab-panel[aria-live]");
     if (!result || result === before || !result.textContent.includes(word)) return;
     watch.disconnect();
     requestAnimationFrame(() => {
@@ -112,7 +112,7 @@ def measure(lab: LabPage, names: list[str], repeats: int) -> dict[str, list[floa
         value = SENTENCE.format(word) + ("\nIt rained." if name == "SimilarityMap" else "")
         shown = word if name in ("empty", "MaskedWord") else ""
         took = lab.page.evaluate(CHANGE, [handles[name], controls[name], value, shown])
-        times[name].append(float(outputs[name].locator(".bertlab-panel").inner_text()) if name == "model" else took)
+        times[name].append(float(outputs[name].locator(".bertlab-panel[aria-live]").inner_text()) if name == "model" else took)
 
     draw = random.Random(0)
     for word in WORDS[: WARM_UP + repeats]:
