@@ -27,7 +27,7 @@ from bertlab.fine_tuning import FitOptions, fit
 from bertlab.pretraining import _keep_freed_memory
 
 SEEDS = (0, 1, 2)
-NER = {"epochs": 6, "batch_size": 16, "learning_rate": 3e-4, "head_rate": 10.0}
+NER = {"epochs": 15, "batch_size": 16, "learning_rate": 3e-4, "head_rate": 10.0}
 QA = {"epochs": 3, "batch_size": 16, "learning_rate": 2e-4, "head_rate": 5.0}
 CLOZE = {"epochs": 1, "batch_size": 16, "learning_rate": 2e-4, "head_rate": 5.0}
 CLOZES = 2000
