@@ -82,7 +82,7 @@ def fit(
     batches_an_epoch = math.ceil(len(examples) / options.batch_size)
     total = max(1, round(options.epochs * batches_an_epoch))
     torch.manual_seed(options.seed)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, options))
+    optimizer = torch.optim.AdamW(_parameter_groups(model, options), fused=True)
     state, log = {"step": 0}, []
     if output is not None:
         output = Path(output)

@@ -76,7 +76,7 @@ def grouped_bars(groups: Mapping[str, Mapping[str, float]], title: str, ylabel: 
 def heatmap(values: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], title: str, *, fmt: str = "{:.2f}", label: str = "") -> Figure:
     """A table of numbers in shades, each number written in its cell (up to 14 columns)."""
     matrix = np.asarray(values, dtype=float)  # (rows, columns)
-    figure, ax = plt.subplots(figsize=(min(10, 2.2 + 0.62 * len(columns)), 1.3 + 0.36 * len(rows)))
+    figure, ax = plt.subplots(figsize=(min(10, 1.6 + 0.62 * len(columns) + 0.08 * max(map(len, rows))), 1.3 + 0.36 * len(rows)))
     image = ax.imshow(matrix, cmap="Blues", aspect="auto")
     ax.set_xticks(range(len(columns)), columns, rotation=45 if max(map(len, columns)) > 4 else 0, ha="right" if max(map(len, columns)) > 4 else "center")
     ax.set_yticks(range(len(rows)), rows)

@@ -150,7 +150,6 @@ def test_what_is_wrong_is_said(tokenizer):
 # ---------------------------------------------------------------- stored results and figures
 
 
-@pytest.mark.skipif(not RESULTS.exists(), reason="tests/runs/classification.py has not been run yet")
 def test_stored_results_are_whole_and_of_the_bundled_weights():
     stored = json.loads(RESULTS.read_text(encoding="utf-8"))
     assert stored["weights"] == SHA256["BERT"], f"run again: {stored['command']}"

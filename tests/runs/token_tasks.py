@@ -16,6 +16,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
+from fast import fast
 from transformers import BertConfig, BertForQuestionAnswering, BertForTokenClassification
 from transformers.utils import logging
 
@@ -26,7 +27,7 @@ from bertlab.fine_tuning import FitOptions, fit
 from bertlab.pretraining import _keep_freed_memory
 
 SEEDS = (0, 1, 2)
-NER = {"epochs": 6, "batch_size": 16, "learning_rate": 3e-4, "head_rate": 10.0}
+NER = {"epochs": 15, "batch_size": 16, "learning_rate": 3e-4, "head_rate": 10.0}
 QA = {"epochs": 3, "batch_size": 16, "learning_rate": 2e-4, "head_rate": 5.0}
 CLOZE = {"epochs": 1, "batch_size": 16, "learning_rate": 2e-4, "head_rate": 5.0}
 CLOZES = 2000
@@ -57,21 +58,6 @@ def start(kind, weights: str | None, seed: int, **options):
     return model
 
 
-BFLOAT16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def tune(model, examples: list, loss_of, recipe: FitOptions) -> None:
-    """fit, in bfloat16 where that is fast; the fused attention's backward pass is slow in it."""
-
-    def cast(model, batch):
-        with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
-            return loss_of(model, batch)
-
-    model.bert.set_attn_implementation("eager" if BFLOAT16 else "sdpa")
-    fit(model, examples, cast, recipe)
-    model.bert.set_attn_implementation("sdpa")
-
-
 def run_ner(tokenizer, weights: str | None, share: float, pooled: bool, seed: int) -> dict:
     train, test = bl.datasets.ner("train"), bl.datasets.ner("test")
     random.Random(seed).shuffle(train)
@@ -79,7 +65,8 @@ def run_ner(tokenizer, weights: str | None, share: float, pooled: bool, seed: in
     if pooled:
         model = tt.MeanForEveryToken(model)
     recipe = FitOptions(**{**NER, "epochs": NER["epochs"] / share}, seed=seed)  # fewer sentences, as many steps
-    tune(model, train[: round(share * len(train))], tt.ner_loss(tokenizer), recipe)
+    with fast(model.bert):
+        fit(model, train[: round(share * len(train))], tt.ner_loss(tokenizer), recipe)
     found = tt.predict_tags(model, tokenizer, [s.words for s in test])
     counts = [tt.entity_score([s.tags], [tags]) for s, tags in zip(test, found)]
     everything = tt.entity_score([s.tags for s in test], found)
@@ -115,11 +102,13 @@ def run_qa(tokenizer, weights: str | None, clozes: bool, epochs: int, seed: int)
         else:
             made = tt.cloze_questions(cloze_texts(), per_text=1, seed=seed, sentences=3)
             random.Random(seed).shuffle(made)
-            tune(model, made[:CLOZES], tt.qa_loss(tokenizer), FitOptions(**CLOZE, seed=seed))
+            with fast(model.bert):
+                fit(model, made[:CLOZES], tt.qa_loss(tokenizer), FitOptions(**CLOZE, seed=seed))
             AFTER_CLOZES.clear()
             AFTER_CLOZES[weights, seed] = {name: value.clone() for name, value in model.state_dict().items()}
     if epochs:
-        tune(model, train, tt.qa_loss(tokenizer), FitOptions(**{**QA, "epochs": epochs}, seed=seed))
+        with fast(model.bert):
+            fit(model, train, tt.qa_loss(tokenizer), FitOptions(**{**QA, "epochs": epochs}, seed=seed))
     return {**score_qa(model.eval(), tokenizer), "shown": shown(model, tokenizer)}
 
 

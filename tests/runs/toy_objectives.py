@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=tw.TOKENS)
-    parser.add_argument("--train-pairs", type=int, default=400)
+    parser.add_argument("--train-pairs", type=int, default=600)
     parser.add_argument("--test-pairs", type=int, default=800)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True)
