@@ -107,8 +107,8 @@ def _guesses(records: Sequence[dict]) -> tuple:
 def in_words(seconds: float) -> str:
     """A time as one says it.
 
-    >>> [in_words(seconds) for seconds in (4, 42, 100, 4000)]
-    ['a few seconds', '40 seconds', '2 minutes', '1.1 hours']
+    >>> [in_words(seconds) for seconds in (4, 42, 100, 9000)]
+    ['a few seconds', '40 seconds', '2 minutes', '2.5 hours']
     """
     if seconds < 10:
         return "a few seconds"
