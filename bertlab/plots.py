@@ -118,13 +118,15 @@ def histograms(series: Mapping[str, Sequence[float]], title: str, xlabel: str) -
     return figure
 
 
-def scatter(x: Sequence[float], y: Sequence[float], title: str, xlabel: str, ylabel: str, *, groups: Sequence[str] | None = None) -> Figure:
-    """Points, with a colour and a marker for each group."""
+def scatter(x: Sequence[float], y: Sequence[float], title: str, xlabel: str, ylabel: str, *, groups: Sequence[str] | None = None, line: float | None = None) -> Figure:
+    """Points, with a colour and a marker for each group; a dotted line across at `line`."""
     figure, ax = plt.subplots()
     x, y, groups = np.asarray(x, dtype=float), np.asarray(y, dtype=float), list(groups or [""] * len(x))
     for i, group in enumerate(dict.fromkeys(groups)):
         mine = np.array([g == group for g in groups])
         ax.scatter(x[mine], y[mine], s=22, alpha=0.7, color=COLOURS[i % 6], marker=MARKERS[i % 6], label=group)
+    if line is not None:
+        ax.axhline(line, color="black", linestyle=":")
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     if any(groups):
         ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
@@ -320,7 +322,7 @@ def recall_against_time(series: Mapping[str, Sequence[tuple[float, float, object
         ax.plot(times, recalls, color=COLOURS[i % 6], marker=MARKERS[i % 6], label=name)
         for time, recall, setting in points:
             if setting is not None:
-                ax.annotate(str(setting), (time, recall), xytext=(3, -11), textcoords="offset points", fontsize=7, color=COLOURS[i % 6])
+                ax.annotate(str(setting), (time, recall), xytext=(3, 5 if i % 2 else -11), textcoords="offset points", fontsize=7, color=COLOURS[i % 6])
     ax.set_xscale("log")
     ax.set(title=title, xlabel=xlabel, ylabel="recall against exact search")
     ax.legend(frameon=False, loc="lower right")
