@@ -81,13 +81,13 @@ def render_guesses(result: Guesses) -> str:
 
 
 def _guess_table(place: Place, word: Word) -> str:
-    rows = [[g.token, n, f"{g.probability:.2f}", bar(g.probability), "hidden" if g.token == place.piece else ""] for n, g in enumerate(place.guesses, 1)]
+    rows = [[g.token, n, said_probability(g.probability), bar(g.probability), "hidden" if g.token == place.piece else ""] for n, g in enumerate(place.guesses, 1)]
     if place.rank is None:
         caption = f"Guesses for [MASK], word {place.word + 1}"
     else:
         caption = f"Guesses for word {place.word + 1}, {place.piece}"
         if place.rank > len(place.guesses):
-            rows.append([place.piece, said_rank(place.rank), f"{place.probability:.2f}", bar(place.probability), "hidden"])
+            rows.append([place.piece, said_rank(place.rank), said_probability(place.probability), bar(place.probability), "hidden"])
     return table(["guess", "rank", "probability", "as a bar", "note"], rows, caption)
 
 
@@ -101,6 +101,15 @@ def said_rank(rank: int) -> str:
         return str(rank)
     unit = 10 ** (len(str(rank)) - 2)
     return f"about {round(rank / unit) * unit:,}"
+
+
+def said_probability(p: float) -> str:
+    """Two decimals; no 0.00, for nothing is impossible after a softmax.
+
+    >>> said_probability(0.25), said_probability(0.001)
+    ('0.25', 'under 0.01')
+    """
+    return f"{p:.2f}" if p >= 0.005 else "under 0.01"
 
 
 # ---------------------------------------------------------------- 80/10/10
@@ -127,7 +136,7 @@ def render_replay(result: Replay) -> str:
     )
     if not chosen:
         return html + "<p>Nothing is asked for here. A mean loss over no token is NaN: training skips such a step.</p>"
-    rows = [[t.piece, t.seen, FATES[t.fate], f"{t.probability:.2f}", bar(t.probability)] for t in chosen]
+    rows = [[t.piece, t.seen, FATES[t.fate], said_probability(t.probability), bar(t.probability)] for t in chosen]
     return html + table(["true piece", "the model reads", "what happened", "probability of the true piece", "as a bar"], rows, "The chosen pieces")
 
 
