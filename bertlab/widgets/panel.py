@@ -177,10 +177,10 @@ def _table(head: str, body: str, caption: str) -> str:
 
 
 def _cell(value: float, decimals: int) -> str:
-    """White at 0 and below, dark blue at 1; the letters change to white where the ground is dark."""
+    """White at 0 and below, dark blue at 1; the letters change to white where that gives more contrast."""
     share = max(0.0, min(1.0, value))
     ground = ", ".join(str(round(255 - share * (255 - channel))) for channel in (8, 69, 148))
-    return f'<td style="background: rgb({ground}); color: {"white" if share > 0.55 else "black"}">{value:.{decimals}f}</td>'
+    return f'<td style="background: rgb({ground}); color: {"white" if share > 0.725 else "black"}">{value:.{decimals}f}</td>'
 
 
 def bar(share: float, width: int = 20) -> str:
