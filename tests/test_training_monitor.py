@@ -98,13 +98,14 @@ class Shell:
 
     def __init__(self, *subshells):
         self.hooks = []
-        self.events = SimpleNamespace(register=lambda name, hook: self.hooks.append(hook), unregister=lambda name, hook: self.hooks.remove(hook))
+        self.events = SimpleNamespace(register=lambda *hook: self.hooks.append(hook), unregister=lambda *hook: self.hooks.remove(hook))
         manager = SimpleNamespace(list_subshell=lambda: list(subshells))
         self.kernel = SimpleNamespace(shell_channel_thread=SimpleNamespace(manager=manager))
 
     def end_the_cell(self):
-        for hook in [*self.hooks]:
-            hook()
+        for event, hook in [*self.hooks]:
+            assert event == "post_run_cell"  # post_execute would also come after every message of a control
+            hook(None)
 
 
 @pytest.fixture
