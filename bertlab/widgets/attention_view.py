@@ -123,9 +123,7 @@ class AttentionView(Panel):
         self.hide = ipywidgets.Checkbox(value=False, description="Hide [CLS] and [SEP] as targets", style=STYLE, indent=False)
         self._offer_tokens()
         self.text.observe(self._offer_tokens, names="value")  # before the panel computes with the new text
-        beside = ipywidgets.Layout(width="9em", flex="0 0 auto", justify_content="flex-end", display="flex")  # like the other controls' names
-        query = ipywidgets.HBox([ipywidgets.Label(self.query.description, layout=beside), self.query])
-        super().__init__([self.text, self.layer, self.head, self.query, self.hide], [self.text, self.layer, self.head, query, self.hide])
+        super().__init__([self.text, self.layer, self.head, self.query, self.hide])
 
     def _offer_tokens(self, _=None) -> None:
         """The buttons of the present text, with [CLS] pressed."""
