@@ -22,7 +22,7 @@ CURVES = {  # what one can look at: (the record's event, its field); fine_tuning
 }
 
 
-PAUSE = 0.4  # seconds between two drawings while a cell runs
+PAUSE = 0.4  # seconds between two drawings while a cell runs; longer if drawing takes more than a twentieth of it
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,14 @@ def _guesses(records: Sequence[dict]) -> tuple:
 def in_words(seconds: float) -> str:
     """A time as one says it.
 
-    >>> [in_words(seconds) for seconds in (4, 42, 100, 4000)]
-    ['a few seconds', '40 seconds', '2 minutes', '1.1 hours']
+    >>> [in_words(seconds) for seconds in (4, 42, 100, 9000)]
+    ['a few seconds', 'about 40 seconds', 'about 2 minutes', 'about 2.5 hours']
     """
     if seconds < 10:
         return "a few seconds"
     if seconds < 90:
-        return f"{round(seconds, -1):.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+        return f"about {round(seconds, -1):.0f} seconds"
+    return f"about {seconds / 60:.0f} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"
 
 
 # ---------------------------------------------------------------- rendering
@@ -141,7 +141,7 @@ def _how_far(result: Progress) -> str:
     if result.ended == "stopped":
         words = f"Stopped when {words}"
     elif not result.ended and result.seconds_left is not None:
-        words += f", about {in_words(result.seconds_left)} left"
+        words += f", {in_words(result.seconds_left)} left"
     return (
         f'<p><span role="progressbar" aria-label="Training" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{100 * result.share:.0f}" '
         f'aria-valuetext="{words}">{bar(result.share, 30)}</span> {words}.</p>'
@@ -189,10 +189,10 @@ class TrainingMonitor(Panel):
         self.records: list[dict] = []
         self._lock = threading.RLock()  # a subshell is a thread: while a cell runs, a control's change comes from there
         self._stale = self._live = self._asked = self._stopped = False
-        self._drawn = 0.0
+        self._next = 0.0  # when to draw again
         self.curve = ipywidgets.Dropdown(options=list(CURVES), value=curve, description="Curve", style=STYLE)
         self.smoothing = ipywidgets.BoundedIntText(value=smoothing, min=1, max=100, description="Average over", style=STYLE)
-        self.stop = ipywidgets.Button(description="Stop the training", icon="stop", layout=ipywidgets.Layout(width="auto", display="none"))
+        self.stop = ipywidgets.Button(description="Stop the training", icon="stop", layout=ipywidgets.Layout(width="auto", align_self="flex-start", display="none"))
         self.stop.on_click(self._ask)
         self._note = ipywidgets.HTML()
         super().__init__([self.curve, self.smoothing], [self.curve, self.smoothing, self.stop, self._note])
@@ -220,10 +220,11 @@ class TrainingMonitor(Panel):
         if not self._live:
             self._begin()
         self._hear()
-        stop, self._asked = self._asked, False
-        self._stopped = self._stopped or stop
-        if not self._live or stop or record.get("share") == 1 or time.monotonic() - self._drawn > PAUSE:
+        if stop := self._asked:
+            self._asked, self._stopped = False, True
+        if not self._live or stop or record.get("share") == 1 or time.monotonic() > self._next:
             self._catch_up()
+            self._offer()
         return False if stop else None
 
     def clear(self) -> None:
@@ -240,9 +241,10 @@ class TrainingMonitor(Panel):
 
     def _changed(self, change=None) -> None:
         with self._lock:
-            self._stale = False
+            began, self._stale = time.monotonic(), False
             self._show(*self._answer())
-            self._drawn = time.monotonic()
+            ended = time.monotonic()
+            self._next = ended + max(PAUSE, 20 * (ended - began))
 
     def _catch_up(self) -> None:
         if self._stale:
@@ -251,23 +253,26 @@ class TrainingMonitor(Panel):
     # ------------------------------------------------------------ while a cell runs
 
     def _begin(self) -> None:
-        """The first record of a cell, if there is a notebook: offer a way to stop until the cell ends."""
+        """The first record of a cell, if there is a notebook: it lives until the cell ends."""
         from IPython import get_ipython
 
-        if (shell := get_ipython()) is None or not hasattr(shell, "kernel"):
+        if (shell := get_ipython()) is not None and hasattr(shell, "kernel"):
+            self._live, self._stopped, self._next = True, False, 0.0
+            shell.events.register("post_run_cell", self._end)
+
+    def _offer(self) -> None:
+        """A way to stop: the button as soon as there is somebody to hear it, else words."""
+        if not self._live or self._stopped:
             return
-        self._live, self._stopped = True, False
-        shell.events.register("post_execute", self._end)
-        if _has_subshell(shell.kernel):
-            self.stop.layout.display, self.stop.disabled = "", False
-            self._say("Stop ends the run at its next record. The model stays usable. Interrupting the kernel does the same.")
-        else:
-            self._say("To stop, interrupt the kernel (in JupyterLab the square button). The model stays usable.")
+        heard = _has_subshell()
+        self.stop.layout.display, self.stop.disabled = "" if heard else "none", False
+        how = "Stop ends the run at its next record. Interrupting the kernel does the same." if heard else "To stop, interrupt the kernel (in JupyterLab the square button)."
+        self._say(f"{how} The model stays usable.")
 
-    def _end(self) -> None:
+    def _end(self, _=None) -> None:
         from IPython import get_ipython
 
-        get_ipython().events.unregister("post_execute", self._end)
+        get_ipython().events.unregister("post_run_cell", self._end)
         self._live = self._asked = False
         last = self.records[-1].get("share") if self.records else None
         self._stopped = self._stopped or (last is not None and last < 1)
@@ -284,14 +289,16 @@ class TrainingMonitor(Panel):
     def _ask(self, _) -> None:
         if not self._live:
             return
-        self._asked = self.stop.disabled = True
+        self._asked = self.stop.disabled = self._stopped = True
         self._say("Stopping at the next record …")
 
     def _say(self, words: str) -> None:
         self._note.value = f'<div class="bertlab-panel" role="status">{words}</div>'
 
 
-def _has_subshell(kernel) -> bool:
-    """Whether the front end talks to a thread of the kernel's that is not busy with the cell."""
-    channel = getattr(kernel, "shell_channel_thread", None)
+def _has_subshell() -> bool:
+    """Whether the front end talks to a thread of the kernel that is not busy with the cell."""
+    from IPython import get_ipython
+
+    channel = getattr(get_ipython().kernel, "shell_channel_thread", None)
     return bool(channel and channel.manager.list_subshell())
