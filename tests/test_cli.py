@@ -269,7 +269,7 @@ def test_pretrain_leaves_a_checkpoint_a_log_and_a_picture(text, capsys):
     assert found.mlm and found.nsp and found.pooler
     assert Path("run/curves.png").read_bytes().startswith(b"\x89PNG")
     last = json.loads(Path("run/log.jsonl").read_text().splitlines()[-1])
-    assert last["event"] == "evaluation" and last["tokens"] >= 2000 and len(last["samples"]["The [MASK] sat."]) == 5
+    assert last["event"] == "evaluation" and last["tokens"] >= 2000 and last["share"] == 1 and len(last["samples"]["The [MASK] sat."]) == 5
     assert cli.main(["pretrain", "text.txt", "--output", "run", "--tokens", "2k", *TINY]) == 2
     assert "already holds a run: add --resume" in capsys.readouterr().err
     assert cli.main(["pretrain", "text.txt", "--output", "run", "--tokens", "3k", "--resume", *TINY]) == 2

@@ -228,8 +228,8 @@ def test_labels_keep_clear_of_each_other_and_say_less_where_it_is_full(spread):
     assert [text.split()[0] for text, *_ in placed] == [str(number) for number in range(1, 13)]
     rows = {}
     for text, x, y, anchor in placed:
-        left = x - {"start": 0, "middle": 0.5, "end": 1}[anchor] * 7 * len(text)
-        rows.setdefault(y, []).append((left, left + 7 * len(text)))
+        left = x - {"start": 0, "middle": 0.5, "end": 1}[anchor] * 8 * len(text)
+        rows.setdefault(y, []).append((left, left + 8 * len(text)))
     if spread == 200:  # with room enough nothing overlaps, and nothing leaves the frame
         for spans in rows.values():
             spans.sort()

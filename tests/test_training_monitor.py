@@ -30,7 +30,7 @@ def test_fine_tuning_records():
     records = [{"step": s, "share": s / 4, "loss": 1 / s, "seconds_left": 1} for s in range(1, 4)]
     progress = read_progress(records, "fine-tuning loss")
     assert progress.x == (1, 2, 3) and progress.share == 0.75 and progress.seconds_left == 1
-    assert "75% done, about a few seconds left" in render_progress(progress) and 'aria-valuenow="75"' in render_progress(progress)
+    assert "75% done, a few seconds left" in render_progress(progress) and 'aria-valuenow="75"' in render_progress(progress)
     for ended, record in (("done", {"step": 4, "share": 1.0, "loss": 0.1, "seconds_left": 0}), ("stopped", {"step": 4, "share": 0.8, "event": "stopped"})):
         progress = read_progress([*records, record], "fine-tuning loss")
         assert progress.ended == ended and "left" not in render_progress(progress)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from html import escape, unescape
 from pathlib import Path
 
+import anywidget
 import ipywidgets
 
 from ..checkpoints import CheckpointError
@@ -19,6 +20,13 @@ WIDE = ipywidgets.Layout(width="min(100%, 46em)")
 STATIC = Path(__file__).parent / "static"
 RUNNING = '<p class="bertlab-running" role="status">Running …</p>'
 KEPT = 32  # results that a panel remembers
+
+
+class Page(anywidget.AnyWidget):
+    """What a panel brings to its page: its style sheet, and its keys kept from JupyterLab's shortcuts."""
+
+    _esm = STATIC / "panel.js"
+    _css = STATIC / "panel.css"
 
 
 class Panel(ipywidgets.VBox):
@@ -42,8 +50,7 @@ class Panel(ipywidgets.VBox):
         self._controls = list(controls)
         self._kept: OrderedDict = OrderedDict()
         self._status, self._view = ipywidgets.HTML(), ipywidgets.HTML()
-        sheet = ipywidgets.HTML(f"<style>{style_sheet()}</style>", layout=ipywidgets.Layout(display="none"))
-        super().__init__([sheet, *(self._controls if rows is None else rows), self._status, self._view])
+        super().__init__([Page(layout=ipywidgets.Layout(display="none")), *(self._controls if rows is None else rows), self._status, self._view])
         for control in self._controls:
             control.observe(self._changed, names="value")
         self._changed()

@@ -131,7 +131,7 @@ def clip(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
-WIDTH, HEIGHT, EDGE, LETTER, LINE = 480, 300, 24, 7.0, 16  # the map's units: 14 of them are one em
+WIDTH, HEIGHT, EDGE, LETTER, LINE = 480, 300, 24, 8.0, 16  # the map's units: 14 of them are one em
 
 
 def _drawing(result: Similarities) -> str:

@@ -107,14 +107,14 @@ def _guesses(records: Sequence[dict]) -> tuple:
 def in_words(seconds: float) -> str:
     """A time as one says it.
 
-    >>> [in_words(seconds) for seconds in (4, 42, 100, 4000)]
-    ['a few seconds', '40 seconds', '2 minutes', '1.1 hours']
+    >>> [in_words(seconds) for seconds in (4, 42, 100, 9000)]
+    ['a few seconds', 'about 40 seconds', 'about 2 minutes', 'about 2.5 hours']
     """
     if seconds < 10:
         return "a few seconds"
     if seconds < 90:
-        return f"{round(seconds, -1):.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+        return f"about {round(seconds, -1):.0f} seconds"
+    return f"about {seconds / 60:.0f} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"
 
 
 # ---------------------------------------------------------------- rendering
@@ -141,7 +141,7 @@ def _how_far(result: Progress) -> str:
     if result.ended == "stopped":
         words = f"Stopped when {words}"
     elif not result.ended and result.seconds_left is not None:
-        words += f", about {in_words(result.seconds_left)} left"
+        words += f", {in_words(result.seconds_left)} left"
     return (
         f'<p><span role="progressbar" aria-label="Training" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{100 * result.share:.0f}" '
         f'aria-valuetext="{words}">{bar(result.share, 30)}</span> {words}.</p>'
@@ -219,7 +219,6 @@ class TrainingMonitor(Panel):
         self._stale = True
         if not self._live:
             self._begin()
-            self._offer()
         self._hear()
         if stop := self._asked:
             self._asked, self._stopped = False, True
@@ -258,7 +257,7 @@ class TrainingMonitor(Panel):
         from IPython import get_ipython
 
         if (shell := get_ipython()) is not None and hasattr(shell, "kernel"):
-            self._live, self._stopped = True, False
+            self._live, self._stopped, self._next = True, False, 0.0
             shell.events.register("post_run_cell", self._end)
 
     def _offer(self) -> None:
