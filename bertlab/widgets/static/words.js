@@ -1,14 +1,11 @@
 // A row of words to press: buttons with aria-pressed; one Tab stop, the keys move inside it.
-let made = 0;
-
 function render({ model, el }) {
   const label = document.createElement("span");
   label.className = "bertlab-words-label";
-  label.id = `bertlab-words-${++made}`;
+  label.setAttribute("aria-hidden", "true"); // the group has it as its name
   const group = document.createElement("div");
   group.className = "bertlab-words";
   group.setAttribute("role", "group");
-  group.setAttribute("aria-labelledby", label.id);
   group.dir = "auto"; // a right-to-left sentence runs from right to left
   el.classList.add("bertlab-words-row");
   el.replaceChildren(label, group);
@@ -38,6 +35,7 @@ function render({ model, el }) {
 
   function name() {
     label.textContent = model.get("description");
+    group.setAttribute("aria-label", model.get("description"));
   }
 
   function draw() {
