@@ -136,8 +136,8 @@ def render_replay(result: Replay) -> str:
     )
     if not chosen:
         return html + "<p>Nothing is asked for here. A mean loss over no token is NaN: training skips such a step.</p>"
-    rows = [[t.piece, t.seen, FATES[t.fate], said_probability(t.probability), bar(t.probability)] for t in chosen]
-    return html + table(["true piece", "the model reads", "what happened", "probability of the true piece", "as a bar"], rows, "The chosen pieces")
+    rows = [[t.piece, t.seen, FATES[t.fate], said_probability(t.probability), bar(t.probability, 12)] for t in chosen]
+    return html + table(["true piece", "model reads", "what happened", "probability", "as a bar"], rows, "Chosen pieces: what became of them, how probable the true piece is")
 
 
 FATES = {"[MASK]": "became [MASK]", "random": "became a random piece", "kept": "stayed"}

@@ -2,7 +2,7 @@
 function render({ model, el }) {
   const label = document.createElement("span");
   label.className = "bertlab-words-label";
-  label.setAttribute("aria-hidden", "true"); // the group bears the name
+  label.setAttribute("aria-hidden", "true"); // the group has it as its name
   const group = document.createElement("div");
   group.className = "bertlab-words";
   group.setAttribute("role", "group");
