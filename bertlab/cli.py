@@ -76,6 +76,7 @@ def lab_command(folder: Path, port: int | None = None, browser: bool = True, ext
     command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
     command.append(f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}")
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # offline
+    command.append("--ServerApp.kernel_websocket_connection_class=bertlab.server.PromptConnection")
     if not given & {"--ip", "--ServerApp.ip"}:
         command.append("--ServerApp.ip=127.0.0.1")
     if port is not None:
