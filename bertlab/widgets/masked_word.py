@@ -229,7 +229,6 @@ class MaskedWord(Panel):
         self.percent = ipywidgets.BoundedIntText(value=15, min=1, max=99, description="Chosen, in %", style=STYLE)
         self.seed = ipywidgets.BoundedIntText(value=0, min=0, max=2**31 - 1, description="Seed", style=STYLE)
         self._of_view = {"guesses": [self.words, self.passes], "80/10/10": [self.percent, self.seed], "surprise": []}
-        self._moving = False
         super().__init__([self.text, self.view, self.words, self.passes, self.percent, self.seed])
 
     def state(self) -> tuple:
@@ -238,8 +237,6 @@ class MaskedWord(Panel):
         return tuple(tuple(c.value) if c is self.words else c.value for c in used)
 
     def _changed(self, change=None) -> None:
-        if self._moving:
-            return
         if change is None or change["owner"] is self.view:
             for view, controls in self._of_view.items():
                 for control in controls:
@@ -247,9 +244,9 @@ class MaskedWord(Panel):
         elif change["owner"] is self.text:
             words = _words(self.text.value)
             hidden = [n for n in carry_over(self.words.words, words, self.words.value) if words[n] != "[MASK]"]
-            self._moving = True  # the words follow the text: that is no second change
-            self.words.replace(words, hidden)
-            self._moving = False
+            with self.together():
+                self.words.replace(words, hidden)
+            return
         super()._changed(change)
 
     def compute(self) -> Guesses | Replay | Strip:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +19,9 @@ from ..checkpoints import CheckpointError
 STYLE = {"description_width": "9em"}
 WIDE = ipywidgets.Layout(width="min(100%, 46em)")
 STATIC = Path(__file__).parent / "static"
-RUNNING = '<p class="bertlab-running" role="status">Running …</p>'
+RUNNING = '<p role="status">Running …</p>'
 KEPT = 32  # results that a panel remembers
+SLOW = 0.15  # seconds, after which a panel says that it is running
 
 
 class Page(anywidget.AnyWidget):
@@ -72,11 +74,11 @@ class Panel(ipywidgets.VBox):
     @contextmanager
     def together(self) -> Iterator[None]:
         """Controls that are set inside change together: one result at the end, none in between."""
-        self._waiting = True
+        waiting, self._waiting = self._waiting, True
         try:
             yield
         finally:
-            self._waiting = False
+            self._waiting = waiting
         self._changed()
 
     def _changed(self, _=None) -> None:
@@ -84,13 +86,24 @@ class Panel(ipywidgets.VBox):
             return
         state = self.state()
         if state not in self._kept:
-            self._status.value = RUNNING
-            self._kept[state] = self._answer()
-            self._status.value = ""
+            with self._running():
+                self._kept[state] = self._answer()
         self._kept.move_to_end(state)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         self._show(*self._kept[state])
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Say "Running" if what is done inside takes long; a quick answer sends no message for it."""
+        timer = threading.Timer(SLOW, setattr, (self._status, "value", RUNNING))
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            self._status.value = ""
 
     def _show(self, result, body: str) -> None:
         self.result = result
@@ -113,9 +126,10 @@ class Panel(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs):
         """The live panel where there is a kernel; elsewhere its present result as HTML and as text."""
-        bundle = super()._repr_mimebundle_(**kwargs) or {}
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        settings = "".join(f"<li>{escape(c.description)}: <code>{escape(shown(c))}</code></li>" for c in self._controls if getattr(c, "description", ""))
+        data = super()._repr_mimebundle_(**kwargs) or {}
+        _, metadata = self.children[0]._repr_mimebundle_()  # anywidget's: Colab needs it
+        visible = [c for c in self._controls if getattr(c, "description", "") and c.layout.display != "none"]
+        settings = "".join(f"<li>{escape(c.description)}: <code>{escape(shown(c))}</code></li>" for c in visible)
         static = f"<section><style>{style_sheet()}</style><b>{escape(self.title)}</b> (run the notebook to use its controls)<ul>{settings}</ul>{self.html}</section>"
         return {**data, "text/plain": f"{self.title}\n{as_text(self.html)}", "text/html": static}, metadata
 
@@ -187,7 +201,7 @@ def _cell(value: float, decimals: int) -> str:
     """White at 0 and below, dark blue at 1; the letters change to white where that gives more contrast."""
     share = max(0.0, min(1.0, value))
     ground = ", ".join(str(round(255 - share * (255 - channel))) for channel in (8, 69, 148))
-    return f'<td style="background: rgb({ground}); color: {"white" if share > 0.725 else "black"}">{value:.{decimals}f}</td>'
+    return f'<td style="background: rgb({ground}); color: {"white" if share > 0.725 else "black"}">{round(value, decimals) + 0.0:.{decimals}f}</td>'
 
 
 def bar(share: float, width: int = 20) -> str:

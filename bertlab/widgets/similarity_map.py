@@ -207,11 +207,11 @@ class SimilarityMap(Panel):
     def _changed(self, change=None) -> None:
         if change and change["owner"] is self.sentences:
             at, names = self.chosen.index or 0, self._names()
-            self.chosen.unobserve(self._changed, names="value")  # one change, one answer
-            self.chosen.options = names
-            self.chosen.index = min(at, len(names) - 1) if names else None
-            self.chosen.observe(self._changed, names="value")
-        super()._changed(change)
+            with self.together():
+                self.chosen.options = names
+                self.chosen.index = min(at, len(names) - 1) if names else None
+        else:
+            super()._changed(change)
 
     def compute(self) -> Compared:
         models = list(MODELS) if self.model.value == BOTH else [self.model.value]
