@@ -54,6 +54,9 @@ for step in range(1, 601):
     if monitor.record({"step": step, "loss": 1 / step, "share": step / 600}) is False:
         print("stopped early after", step)
         break"""
+PRETRAINING = """model, tokenizer = bl.toy_world.train(tokens=20_000_000, text=300, callback=monitor.record)
+words = model(**tokenizer("It is [MASK].", return_tensors="pt")).prediction_logits.isfinite().all().item()
+print("stopped early after", monitor.records[-1]["step"], "usable:", words)"""
 WITH_SENTENCE = [name for name, case in CASES.items() if case.sentence]
 HOSTILE = {
     "img": "<img src=x onerror=window.hacked=1>",
@@ -81,7 +84,7 @@ def notebooks(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("notebooks")
     for notebook in NOTEBOOKS:
         without_hub(notebook, folder / notebook.name)
-    write_notebook(folder / "panels.ipynb", ["import bertlab as bl\n%load_ext bertlab", *(case.code for case in CASES.values()), TRAINING])
+    write_notebook(folder / "panels.ipynb", ["import bertlab as bl\n%load_ext bertlab", *(case.code for case in CASES.values()), TRAINING, PRETRAINING])
     return folder
 
 
@@ -128,7 +131,7 @@ def test_a_notebook_reads_without_a_kernel_and_runs(browser, server, stem):
             assert cell["execution_count"], f"cell {number} did not run"
             assert not [o for o in cell["outputs"] if o["output_type"] == "error"], f"cell {number}"
     for number in stored:
-        expect(shown.nth(number).locator(".jupyter-widgets .bertlab-panel")).to_be_visible()
+        expect(shown.nth(number).locator(".jupyter-widgets .bertlab-panel[aria-live]")).to_be_visible()
     expect(lab.page.get_by_text(re.compile("Error displaying widget|Loading widget"))).to_have_count(0)
     troubles = lab.troubles
     lab.close()
@@ -218,11 +221,12 @@ def test_training_monitor(panel):
     view.shows("No value for NSP loss yet")
 
 
-def test_training_monitor_stops_a_run(panel, panels_page):
+@pytest.mark.parametrize("cell, words", [(0, r"stopped early after \d"), (1, r"stopped early after \d+ usable: True")])
+def test_training_monitor_stops_a_run(panel, panels_page, cell, words):
     view = panel("TrainingMonitor")
-    training = panels_page.start_cell(1 + len(CASES))
+    training = panels_page.start_cell(1 + len(CASES) + cell)
     view.output.get_by_role("button", name="Stop the training").click()  # its icon is a part of the name
-    expect(training).to_contain_text(re.compile(r"stopped early after \d"))
+    expect(training).to_contain_text(re.compile(words))
     panels_page.wait()
 
 
