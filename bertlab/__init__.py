@@ -22,7 +22,8 @@ _HOME = {
     "sbert": ["anisotropy", "evaluate_similarity", "spearman_interval", "train_siamese"],
     "search": ["Hit", "SearchResult", "bm25", "evaluate_search", "find"],
     "guide": ["Recommendation", "guide_table", "recommend"],
-    "quiz": ["check_answer", "quiz_html", "quiz_questions"],
+    "quiz": ["check_answer", "quiz_html", "quiz_parts", "quiz_questions"],
+    "exercises": ["check", "hint", "progress", "solution"],
     "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

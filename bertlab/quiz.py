@@ -1,11 +1,13 @@
-"""The quiz at the end of the course: 20 questions, and for every option the reason why it is right or wrong.
+"""Questions with four options, and for every option the reason why it is right or wrong.
 
-Taken in notebooks/10_which_representation.ipynb. The content is data/quiz.json.
+Parts: "final" is the quiz at the end of the course (notebooks/10_which_representation.ipynb), "02" the short quiz of notebook
+02, "02_predict" what that notebook asks before it measures. The content is data/quiz/.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -43,26 +45,37 @@ class Checked:
     notebook: str
 
 
+def quiz_parts() -> list[str]:
+    """The names of all parts.
+
+    >>> quiz_parts()[-1]
+    'final'
+    """
+    return sorted(path.stem for path in (data_folder() / "quiz").glob("*.json"))
+
+
 @cache
-def quiz_questions() -> tuple[Question, ...]:
-    """The 20 questions, in the order of the course.
+def quiz_questions(part: str = "final") -> tuple[Question, ...]:
+    """The questions of a part, in the order of the course; ValueError if there is no such part.
 
     >>> len(quiz_questions())
     20
     """
-    with open(data_folder() / "quiz.json", encoding="utf-8") as file:
+    if part not in quiz_parts():
+        raise ValueError(f"There is no quiz {part!r}: choose from {', '.join(quiz_parts())}.")
+    with open(data_folder() / "quiz" / f"{part}.json", encoding="utf-8") as file:
         return tuple(Question(q["question"], q["notebook"], tuple(Option(**o) for o in q["options"])) for q in json.load(file))
 
 
-def check_answer(number: int, letter: str) -> Checked:
+def check_answer(number: int, letter: str, part: str = "final") -> Checked:
     """Check one answer: the question's number from 1, the option's letter.
 
-    Raises ValueError if there is no such question or option.
+    Raises ValueError if there is no such question, option or part.
 
     >>> check_answer(1, "a").right
     False
     """
-    questions, at = quiz_questions(), LETTERS.find(letter.strip().upper() or "?")
+    questions, at = quiz_questions(part), LETTERS.find(letter.strip().upper() or "?")
     if not 1 <= number <= len(questions):
         raise ValueError(f"There is no question {number}: give a number from 1 to {len(questions)}.")
     if at < 0 or len(letter.strip()) != 1:
@@ -72,14 +85,14 @@ def check_answer(number: int, letter: str) -> Checked:
     return Checked(LETTERS[at], option.right, option.why, question.notebook)
 
 
-def quiz_html(questions: tuple[Question, ...] | None = None) -> str:
-    """The quiz as a page that needs no kernel: open an option to see whether it is right, and why.
+def quiz_html(questions: Sequence[Question]) -> str:
+    """Questions as a page that needs no kernel: open an option to see whether it is right, and why.
 
-    >>> quiz_html().count("<details>")
+    >>> quiz_html(quiz_questions()).count("<details>")
     80
     """
     parts = []
-    for number, question in enumerate(questions or quiz_questions(), 1):
+    for number, question in enumerate(questions, 1):
         parts.append(f"<p><b>{number}. {escape(question.text)}</b></p>")
         for letter, option in zip(LETTERS, question.options):
             verdict = "Right." if option.right else "Not this one."

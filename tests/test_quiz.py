@@ -14,24 +14,35 @@ from bertlab.widgets.quiz import Asked, Quiz, render_asked
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 QUESTIONS = bl.quiz_questions()
+PARTS = {part: bl.quiz_questions(part) for part in bl.quiz_parts()}
+SHORT = [q for part, questions in PARTS.items() if part != "final" for q in questions]
 
 
 def right_letter(question: Question) -> str:
     return next(letter for letter, option in zip(LETTERS, question.options) if option.right)
 
 
-def test_the_file_is_well_formed():
-    rows = json.loads((bl.checkpoints.data_folder() / "quiz.json").read_text(encoding="utf-8"))
-    assert len(rows) == 20
+def test_every_notebook_has_its_questions():
+    assert [part for part in PARTS if len(part) == 2] == [f"{n:02}" for n in range(1, 11)]
+    assert {len(PARTS[f"{n:02}"]) for n in range(1, 11)} == {3} and len(PARTS["final"]) == 20
+    assert all(f"{n:02}_predict" in PARTS for n in range(1, 11))
+    for part, questions in PARTS.items():
+        assert part == "final" or {q.notebook[:2] for q in questions} == {part[:2]}
+    texts = [q.text for questions in PARTS.values() for q in questions]
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_file_is_well_formed(part):
+    rows = json.loads((bl.checkpoints.data_folder() / "quiz" / f"{part}.json").read_text(encoding="utf-8"))
     for row in rows:
         assert set(row) == {"question", "notebook", "options"} and len(row["options"]) == 4
         for option in row["options"]:
             assert set(option) == {"text", "right", "why"} and isinstance(option["right"], bool)
 
 
-@pytest.mark.parametrize("number", range(1, 21))
-def test_one_option_is_right_and_every_option_has_its_reason(number):
-    question = QUESTIONS[number - 1]
+@pytest.mark.parametrize("question", [*QUESTIONS, *SHORT], ids=lambda question: question.text[:40])
+def test_one_option_is_right_and_every_option_has_its_reason(question):
     assert sum(option.right for option in question.options) == 1
     assert len({option.text for option in question.options}) == len({option.why for option in question.options}) == 4
     assert question.text.endswith("?")
@@ -48,6 +59,13 @@ def test_neither_place_nor_length_gives_the_answer_away():
     longer = sum(len(o.why) for q in QUESTIONS for o in q.options if o.right) / 20
     others = sum(len(o.why) for q in QUESTIONS for o in q.options if not o.right) / 60
     assert others > 0.6 * longer  # wrong options are explained as well as right ones
+
+
+def test_the_short_quizzes_give_nothing_away_either():
+    of_letter = Counter(map(right_letter, SHORT))
+    assert max(of_letter.values()) <= 0.4 * len(SHORT) and min(of_letter[letter] for letter in LETTERS) >= 0.15 * len(SHORT)
+    for pick in (max, min):
+        assert sum(pick(q.options, key=lambda option: len(option.text)).right for q in SHORT) <= 0.45 * len(SHORT)
 
 
 def test_the_whole_course_is_asked():
@@ -77,7 +95,7 @@ def test_what_cannot_be_checked_is_said(number, letter, words):
 
 def test_the_page_needs_no_kernel():
     """Plain HTML: every option opens to its verdict and reason, none is open, nothing runs."""
-    page = BeautifulSoup(bl.quiz_html(), "html.parser")
+    page = BeautifulSoup(bl.quiz_html(QUESTIONS), "html.parser")
     assert not page.find_all(["script", "style", "input", "button"])
     opened = page.find_all("details")
     assert len(opened) == 80 and not any(d.has_attr("open") for d in opened)
@@ -109,8 +127,16 @@ def test_the_panel_marks_an_answer_and_forgets_it_at_the_next_question():
     assert [getattr(child, "description", "") for child in panel.children][1:3] == ["Question", "Answer"]
 
 
-def test_the_page_without_a_kernel_shows_the_question_and_no_verdict():
-    data, _ = Quiz(3)._repr_mimebundle_()
-    assert data["text/plain"].startswith(f"Quiz\n3. {QUESTIONS[2].text}") and "Question: <code>3</code>" in data["text/html"]
-    assert all(option.text in BeautifulSoup(data["text/html"], "html.parser").get_text() for option in QUESTIONS[2].options)
+@pytest.mark.parametrize("part", PARTS)
+def test_the_page_without_a_kernel_has_every_question_folded(part):
+    data, _ = Quiz(part)._repr_mimebundle_()
+    assert data["text/html"].endswith(f"{bl.quiz_html(PARTS[part])}</section>")
+    title = "Predict" if part.endswith("_predict") else "Quiz"
+    assert data["text/plain"].startswith(f"{title}\n1. {PARTS[part][0].text}")
+    assert not any(option.why in data["text/plain"] for option in PARTS[part][0].options)
+
+
+def test_the_text_without_a_kernel_has_no_verdict():
+    data, _ = Quiz("final", 3)._repr_mimebundle_()
+    assert data["text/plain"].startswith(f"Quiz\n3. {QUESTIONS[2].text}")
     assert not any(option.why in data["text/plain"] for option in QUESTIONS[2].options)

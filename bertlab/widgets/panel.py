@@ -128,10 +128,14 @@ class Panel(ipywidgets.VBox):
         """The live panel where there is a kernel; elsewhere its present result as HTML and as text."""
         data = super()._repr_mimebundle_(**kwargs) or {}
         _, metadata = self.children[0]._repr_mimebundle_()  # anywidget's: Colab needs it
+        static = f"<section><style>{style_sheet()}</style><b>{escape(self.title)}</b> (run the notebook to use its controls){self.without_kernel()}</section>"
+        return {**data, "text/plain": f"{self.title}\n{as_text(self.html)}", "text/html": static}, metadata
+
+    def without_kernel(self) -> str:
+        """What a page without a kernel shows: the visible settings and the present result."""
         visible = [c for c in self._controls if getattr(c, "description", "") and c.layout.display != "none"]
         settings = "".join(f"<li>{escape(c.description)}: <code>{escape(shown(c))}</code></li>" for c in visible)
-        static = f"<section><style>{style_sheet()}</style><b>{escape(self.title)}</b> (run the notebook to use its controls)<ul>{settings}</ul>{self.html}</section>"
-        return {**data, "text/plain": f"{self.title}\n{as_text(self.html)}", "text/html": static}, metadata
+        return f"<ul>{settings}</ul>{self.html}"
 
 
 def button(description: str, work: Callable[[], None]) -> ipywidgets.Button:

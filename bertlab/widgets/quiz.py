@@ -1,4 +1,4 @@
-"""Quiz: the course's questions, one at a time. Taken in notebooks/10_which_representation.ipynb."""
+"""Quiz: questions of the course, one at a time. Every notebook has some; the last one's are about all of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 import ipywidgets
 
-from ..quiz import LETTERS, Checked, Question, check_answer, quiz_questions
+from ..quiz import LETTERS, Checked, Question, check_answer, quiz_html, quiz_questions
 from .panel import STYLE, Panel
 
 
@@ -32,12 +32,17 @@ def render_asked(result: Asked) -> str:
 
 
 class Quiz(Panel):
-    """Choose a question and an answer: see whether it is right, and why."""
+    """Choose a question and an answer: see whether it is right, and why. Without a kernel all questions are there, folded.
 
-    title = "Quiz"
+    part  one of `bertlab.quiz.quiz_parts()`
+    """
 
-    def __init__(self, number: int = 1):
-        self.number = ipywidgets.BoundedIntText(value=number, min=1, max=len(quiz_questions()), description="Question", style=STYLE)
+    def __init__(self, part: str = "final", number: int = 1):
+        self.questions = quiz_questions(part)
+        self.part, self.title = part, "Predict" if part.endswith("_predict") else "Quiz"
+        self.number = ipywidgets.BoundedIntText(value=number, min=1, max=len(self.questions), description="Question", style=STYLE)
+        if len(self.questions) == 1:
+            self.number.layout.display = "none"
         self.answer = ipywidgets.Dropdown(options=["choose", *LETTERS], value="choose", description="Answer", style=STYLE)
         super().__init__([self.number, self.answer])
 
@@ -49,7 +54,10 @@ class Quiz(Panel):
 
     def compute(self) -> Asked:
         number, answer = self.number.value, self.answer.value
-        return Asked(number, quiz_questions()[number - 1], None if answer == "choose" else check_answer(number, answer))
+        return Asked(number, self.questions[number - 1], None if answer == "choose" else check_answer(number, answer, self.part))
 
     def render(self, result: Asked) -> str:
         return render_asked(result)
+
+    def without_kernel(self) -> str:
+        return quiz_html(self.questions)
