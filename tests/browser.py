@@ -196,6 +196,7 @@ class LabPage:
         """Change to "light" or "dark", as a person does in the Settings menu."""
         self.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", THEMES[name])
         self.page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=THEMES[name])
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)  # it covers the page while the theme loads
 
 
 class PanelView:
