@@ -1,6 +1,6 @@
-"""The command `bertlab`: open the lab, check this machine, list the models, pretrain one.
+"""The command `bertlab`: open the lab, restore a notebook, check this machine, list the models, pretrain one.
 
-Taught in notebooks/00_start_here.ipynb (lab, doctor, models) and notebooks/05_pretraining.ipynb (pretrain).
+Taught in notebooks/00_start_here.ipynb (lab, reset, doctor, models) and notebooks/05_pretraining.ipynb (pretrain).
 Nothing heavy is imported before a command needs it, so `bertlab --help` answers at once.
 """
 
@@ -106,6 +106,24 @@ def notebooks_folder(package: Path = PACKAGE, here: Path | None = None) -> Path:
             shutil.copyfile(source, target)
     print(f"Your notebooks are in {copy}", flush=True)
     return copy
+
+
+# ---------------------------------------------------------------- bertlab reset
+
+
+def reset(options) -> int:
+    """Restore notebooks to what they were; your own copies are kept in the folder `mine` beside them."""
+    from .originals import reset
+
+    folder = notebooks_folder()
+    restored = reset(folder, options.numbers, PACKAGE / "notebooks")
+    for name, kept in restored:
+        print(f"{name} is as it was" + (f"; yours is {kept}" if kept else ""))
+    if not restored:
+        print(f"Nothing to do: {'these notebooks are' if options.numbers else 'every notebook is'} as it was.")
+    elif any(kept for _, kept in restored):
+        print("If one is open in JupyterLab, choose File > Reload Notebook from Disk there.")
+    return 0
 
 
 # ---------------------------------------------------------------- bertlab doctor
@@ -491,6 +509,10 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("doctor", help="check this machine", description=doctor.__doc__)
     one.add_argument("--json", action="store_true", help="print the same as JSON")
     one.set_defaults(run=doctor)
+
+    one = commands.add_parser("reset", help="restore a notebook, keeping your copy", description=reset.__doc__)
+    one.add_argument("numbers", nargs="*", metavar="NN", help="the notebooks' numbers, such as 02; none: every notebook that was changed")
+    one.set_defaults(run=reset)
 
     one = commands.add_parser("models", help="list the checkpoints in use", description=models.__doc__)
     one.set_defaults(run=models)
