@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+NO_SLIDES = ("Exercises", "Going further", "Further reading")  # sections for one's own screen
 NOISE = ("ExecuteTime", "collapsed", "execution", "scrolled", "trusted", "widgets")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # names a live model; without it text/html is shown
 
@@ -58,12 +59,15 @@ def normalise(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNo
         }
     )
     ids: set[str] = set()
+    section = ""
     for number, cell in enumerate(notebook.cells):
         if not cell.get("id") or cell.id in ids:
             cell.id = next(i for i in (f"{name}-{n}"[-64:] for n in range(number, 10_000)) if i not in ids)
         ids.add(cell.id)
         for key in NOISE:
             cell.metadata.pop(key, None)
+        section = next((line for line in cell.source.splitlines() if cell.cell_type == "markdown" and line.startswith("## ")), section)
+        cell.metadata["slideshow"] = nbformat.from_dict({"slide_type": slide_type(cell, section)})
         if cell.cell_type != "code":
             continue
         if "hub" in cell.metadata.get("tags", []):
@@ -71,6 +75,15 @@ def normalise(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNo
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET_VIEW, None)
     return notebook
+
+
+def slide_type(cell: nbformat.NotebookNode, section: str) -> str:
+    """A cell's place in the slides: sections go to the right, their cells downwards, and an explanation appears under what it explains."""
+    if section.removeprefix("## ") in NO_SLIDES or set(cell.metadata.get("tags", [])) & {"hub", "versions"}:
+        return "skip"
+    if cell.cell_type == "markdown" and cell.source.startswith(("# ", "## ")):
+        return "slide"
+    return "fragment" if cell.cell_type == "markdown" and cell.source.startswith("**What happened") else "subslide"
 
 
 def main(names: list[str]) -> int:

@@ -139,6 +139,14 @@ def test_ends_with_summary_exercises_further_reading(path):
 
 
 @every_notebook
+def test_a_section_begins_its_own_cell(path):
+    """So that a slide begins with its heading."""
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r"\n## ", cell.source), where(path, cell)
+
+
+@every_notebook
 def test_begins_with_one_title(path):
     first = read(path).cells[0]
     assert first.cell_type == "markdown" and first.source.startswith("# ")
@@ -171,6 +179,22 @@ def test_store_outputs(tmp_path, monkeypatch):
     assert "widgets" not in read(path).metadata
     store_outputs.store(path)
     assert path.read_text(encoding="utf-8") == first
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "section", "expected"),
+    [
+        ("markdown", "# Title", "", "slide"),
+        ("markdown", "## 1. Pooling", "## 1. Pooling", "slide"),
+        ("markdown", "More about it.", "## 1. Pooling", "subslide"),
+        ("code", "# a comment\npool()", "## 1. Pooling", "subslide"),
+        ("markdown", "**What happened:** it fell.", "## 1. Pooling", "fragment"),
+        ("markdown", "### Exercise 02.1", "## Exercises", "skip"),
+    ],
+)
+def test_slide_type(kind, source, section, expected):
+    new = nbformat.v4.new_markdown_cell if kind == "markdown" else nbformat.v4.new_code_cell
+    assert store_outputs.slide_type(new(source), section) == expected
 
 
 def test_store_outputs_fails_loudly(tmp_path, monkeypatch, capsys):
