@@ -44,9 +44,9 @@ def store(path: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The kernel's environment: no network, the bundled weights, torch's own number of threads."""
+    """The kernel's environment: no network, the bundled weights, torch's own number of threads, nobody's progress."""
     unset = ("OMP_NUM_THREADS", "BERTLAB_BERT", "BERTLAB_SBERT")
-    return {**{name: value for name, value in os.environ.items() if name not in unset}, "HF_HUB_OFFLINE": "1"}
+    return {**{name: value for name, value in os.environ.items() if name not in unset}, "HF_HUB_OFFLINE": "1", "BERTLAB_PROGRESS": os.devnull}
 
 
 def normalise(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:

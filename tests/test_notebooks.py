@@ -55,10 +55,10 @@ def test_is_what_store_outputs_writes(path):
 
 
 @every_notebook
-def test_only_versions_and_hub_cells_are_skipped(path):
+def test_only_cells_that_differ_between_learners_are_skipped(path):
     for cell in code_cells(path):
         tags = tags_of(cell)
-        assert ("nbval-skip" in tags) == bool(tags & {"versions", "hub"}), where(path, cell)
+        assert ("nbval-skip" in tags) == bool(tags & {"versions", "hub", "progress"}), where(path, cell)
         assert not {tag for tag in tags if "ignore" in tag or "raises" in tag or "check-output" in tag}, where(path, cell)
         assert not re.search(r"#.*\b(?:NBVAL_|PYTEST_VALIDATE_)", cell.source), where(path, cell)
 
