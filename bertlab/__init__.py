@@ -23,7 +23,7 @@ _HOME = {
     "search": ["Hit", "SearchResult", "bm25", "evaluate_search", "find"],
     "guide": ["Recommendation", "guide_table", "recommend"],
     "quiz": ["check_answer", "quiz_html", "quiz_parts", "quiz_questions"],
-    "exercises": ["check", "hint", "progress", "solution"],
+    "exercises": ["case", "check", "hint", "progress", "solution"],
     "datasets": ["documents", "next_sentence_pairs", "senses", "similarity_pairs", "word_overlap"],
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}

@@ -128,8 +128,19 @@ def test_a_pass_says_why(doubling):
 def test_the_advice_is_of_the_mistake_that_explains_everything(doubling):
     assert "That is the square." in examine(doubling, lambda x: x**2).text
     feedback = examine(doubling, lambda x: 1 + x)
-    assert "look right in the first case" in feedback.text and "case two: expected a tensor of shape (2,) with [2, 4]" in feedback.text
+    assert "look right in the first case" in feedback.text and "case 2, two: expected a tensor of shape (2,) with [2, 4]" in feedback.text
     assert "Nudge" not in examine(doubling, lambda x: 7 * x).text
+    assert "Look at it yourself: double(*bl.case('99.1', 1))" in examine(doubling, lambda x: 7 * x).text
+
+
+def test_a_learner_can_look_at_a_case():
+    task = TASKS["02.1"]
+    for place, hidden_case in enumerate(task.cases(), 1):
+        hidden, mask = bl.case("02.1", place)
+        assert torch.equal(hidden, hidden_case.arguments[0]) and torch.equal(mask, hidden_case.arguments[1])
+    for place in (0, place + 1, "1", -1):
+        with pytest.raises(ValueError, match="has the cases 1 to"):
+            bl.case("02.1", place)
 
 
 def test_an_error_is_told_with_the_learners_own_line(doubling):
@@ -176,7 +187,7 @@ def test_a_judge_decides_where_many_answers_are_right():
 
     above = exercise("99.3", "Above", "easy", cases=lambda: [Case("three", 3)], hints=["a"], why="", judge=judge)(lambda least: 4)
     assert examine(above, lambda least: 9).verdict == "passed"
-    assert "case three: 2 is not above 3." in examine(above, lambda least: 2).text
+    assert "case 1, three: 2 is not above 3." in examine(above, lambda least: 2).text
     assert "cannot be read (TypeError" in examine(above, lambda least: "text").text
 
 

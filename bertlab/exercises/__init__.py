@@ -5,6 +5,7 @@ One module a notebook holds the hidden cases, the hints and the solutions. The s
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -52,6 +53,21 @@ def check(number: str, answer: object) -> None:
             record.add(number, "passed")
     elif feedback.verdict == "not yet":
         print(f"Stuck? bl.hint({number!r})")
+
+
+def case(number: str, place: int = 1) -> tuple:
+    """The arguments of a hidden case, as `check` names it: `mean_pool(*bl.case("02.1", 2))` is what your function makes of it.
+
+    Raises ValueError for a number or a place that does not exist.
+
+    >>> hidden, attention_mask = case("02.1", 2)
+    >>> attention_mask.tolist()
+    [[1, 1, 1, 1], [1, 1, 0, 0]]
+    """
+    cases = find_exercise(number).cases()
+    if place not in range(1, len(cases) + 1):
+        raise ValueError(f"Exercise {number} has the cases 1 to {len(cases)}, not {place!r}.")
+    return copy.deepcopy(cases[place - 1].arguments)
 
 
 def hint(number: str) -> None:

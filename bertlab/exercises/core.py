@@ -124,7 +124,8 @@ def examine(task: Exercise, answer: object) -> Feedback:
     >>> examine(twice, lambda x: x + x).verdict
     'passed'
     >>> print(examine(twice, lambda x: x).text)
-    99.1 not yet: case three: expected 6, got 3.
+    99.1 not yet: case 1, three: expected 6, got 3.
+    Look at it yourself: <lambda>(*bl.case('99.1', 1))
     """
     name = getattr(task.solution, "__name__", "your_function")
     if answer is ...:
@@ -145,7 +146,8 @@ def examine(task: Exercise, answer: object) -> Feedback:
         of = "the case" if len(cases) == 1 else f"all {len(cases)} cases"
         return Feedback(task.number, "passed", f"{task.number} passed: {of}. {task.why}".strip())
     nudge = _nudge(task, cases, results, failed)
-    return _not_yet(task, f"case {cases[failed].name}: {problems[failed]}" + (f"\nNudge: {nudge}" if nudge else ""))
+    words = [f"case {failed + 1}, {cases[failed].name}: {problems[failed]}", f"Look at it yourself: {name}(*bl.case({task.number!r}, {failed + 1}))"]
+    return _not_yet(task, "\n".join(words + [f"Nudge: {nudge}"] * bool(nudge)))
 
 
 def _not_attempted(task: Exercise) -> Feedback:
