@@ -115,13 +115,6 @@ def write_notebook(path: Path, sources: list[str]) -> None:
     nbformat.write(notebook, path)
 
 
-def without_hub(source: Path, target: Path) -> None:
-    """Copy a notebook without the cells that need a network."""
-    notebook = nbformat.read(source, as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if "hub" not in cell.metadata.get("tags", [])]
-    nbformat.write(notebook, target)
-
-
 class LabPage:
     """One notebook in its own JupyterLab page. Requests off the server are refused, and whatever goes wrong is kept in `troubles`."""
 

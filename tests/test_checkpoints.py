@@ -183,7 +183,7 @@ def test_an_unknown_hub_name_is_said(tmp_path):
 
 HUB_CELLS = {}  # notebook -> {cell id: source}
 for file in sorted((Path(__file__).parent.parent / "notebooks").glob("[0-9]*.ipynb")):
-    cells = {c["id"]: "".join(c["source"]) for c in json.loads(file.read_text(encoding="utf-8"))["cells"] if "hub" in c["metadata"].get("tags", [])}
+    cells = {c["id"]: "".join(c["source"]).removeprefix("%%hub\n") for c in json.loads(file.read_text(encoding="utf-8"))["cells"] if "hub" in c["metadata"].get("tags", [])}
     if cells:
         HUB_CELLS[file.stem] = cells
 

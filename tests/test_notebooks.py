@@ -71,6 +71,7 @@ def test_every_other_cell_was_executed_in_order(path):
     for cell in cells:
         if "hub" in tags_of(cell):
             assert cell.execution_count is None and not cell.outputs, where(path, cell)
+        assert ("hub" in tags_of(cell)) == cell.source.startswith("%%hub\n"), where(path, cell)
 
 
 @every_notebook
@@ -99,7 +100,7 @@ def test_no_path_of_the_machine_it_was_made_on(path):
 @every_notebook
 def test_code_cells_are_short(path):
     for cell in code_cells(path):
-        assert len(cell.source.splitlines()) <= 20, where(path, cell)
+        assert len(cell.source.removeprefix("%%hub\n").splitlines()) <= 20, where(path, cell)
 
 
 @every_notebook
