@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 
@@ -197,6 +198,11 @@ def test_a_judge_decides_where_many_answers_are_right():
         (torch.tensor(1.0), 1, ""),
         (1, torch.tensor(1.0), ""),
         ([1, 2], torch.tensor([1, 2]), ""),
+        (np.array([2, 1])[::-1], np.array([1, 2, 3])[:2], ""),
+        ([np.array([2, 1])[::-1]], torch.tensor([[1, 2]]), ""),
+        ([torch.tensor([1, 2]), torch.tensor([3, 4])], torch.tensor([[1, 2], [3, 4]]), ""),
+        ([torch.tensor(1.0), torch.tensor(2.0)], torch.tensor([1, 2]), ""),
+        ([torch.tensor([1, 2]), torch.tensor([3])], torch.tensor([[1, 2], [3, 4]]), "expected a tensor of shape (2, 2)"),
         (torch.tensor([1, 2]), [1, 2], ""),
         (("a", 1.00001), ["a", 1], ""),
         ({"a": 1.0}, {"a": 1}, ""),

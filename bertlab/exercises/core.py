@@ -228,9 +228,9 @@ def difference(got: object, expected: object) -> str:
     if isinstance(expected, Exception):
         raise expected  # our own solution must not fail
     if isinstance(expected, np.ndarray):
-        expected = torch.as_tensor(expected)
+        expected = torch.as_tensor(expected.copy())
     if isinstance(got, (np.ndarray, np.generic)) and getattr(got, "dtype", np.dtype(object)).kind in "biuf":
-        got = torch.as_tensor(got)
+        got = torch.as_tensor(got.copy())  # a copy, for torch refuses an array that was turned round with [::-1]
     if isinstance(expected, torch.Tensor):
         return _tensor_difference(got, expected)
     if isinstance(got, torch.Tensor) and got.ndim == 0:
@@ -255,11 +255,14 @@ def difference(got: object, expected: object) -> str:
 
 
 def _tensor_difference(got: object, expected) -> str:
+    import numpy as np
     import torch
 
     if isinstance(got, Number) or (isinstance(got, (list, tuple)) and got):
         try:
-            got = torch.as_tensor(got)
+            rows = got if isinstance(got, (list, tuple)) else ()
+            stack = next((stack for kind, stack in ((np.ndarray, np.stack), (torch.Tensor, torch.stack)) if rows and all(isinstance(row, kind) for row in rows)), None)
+            got = torch.as_tensor(stack(rows) if stack else got)  # rows made one by one are as good as one array
         except (ValueError, TypeError, RuntimeError):
             pass
     if not isinstance(got, torch.Tensor):
