@@ -508,9 +508,10 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("pack", help="collect everything for a room without a network", description=pack.__doc__)
     one.add_argument("folder", type=Path, metavar="DIR", help="where the bundle goes: a new folder, or one to go on with")
-    one.add_argument("--platform", nargs="+", action="extend", default=[], metavar="NAME", help="linux-x86_64, linux-arm64, macos-arm64, windows-x86_64 (this machine's)")
-    one.add_argument("--python", nargs="+", action="extend", default=[], metavar="VERSION", help="such as 3.12 (this one's); every platform gets every version")
+    one.add_argument("--platform", nargs="+", action="extend", default=[], metavar="NAME", help="linux-x86_64, linux-arm64, macos-arm64, windows-x86_64")
+    one.add_argument("--python", nargs="+", action="extend", default=[], metavar="VERSION", help="such as 3.12; every platform gets every version")
     one.add_argument("--no-proof", action="store_true", help="do not try to install from the bundle")
+    one.epilog = "What you do not name is this machine's. Naming another selection makes the bundle hold just that."
     one.set_defaults(run=pack)
 
     one = commands.add_parser("pretrain", help="train with both objectives, MLM and NSP", description=pretrain.__doc__)

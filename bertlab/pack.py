@@ -197,7 +197,8 @@ def refuse_cuda(target: Target, pins: Iterable[str]) -> None:
     if cuda:
         raise PackError(
             f"For {target} the index has torch with CUDA alone: {len(cuda)} packages like {cuda[-1]}, about 3 GB that the course does not need. "
-            "Nothing was downloaded. Set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu (README, CPU-only torch on Linux) and run the same command again."
+            "Nothing was downloaded. Set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu (README, CPU-only torch on Linux) "
+            "and run the same command again."
         )
 
 
@@ -290,7 +291,7 @@ def _must_have(pin: str, target: Target, wheelhouse: Path) -> Path:
 
 def tracked_files(root: Path = CHECKOUT) -> list[str]:
     """The files that git knows; what you changed in them is packed as it is."""
-    advice = f"{root} is no clone of the repository, so nobody knows which files belong in the bundle: clone it (README, Two commands) and run bertlab pack there."
+    advice = f"{root} is no clone of the repository, so nobody knows which files belong in the bundle: clone it (README, Two commands) and pack there."
     if not (root / ".git").exists():
         raise PackError(advice)
     try:
@@ -432,7 +433,8 @@ def readme(wheels: dict[Target, list[Path]], course: int, proved: Target | None,
     lines = [FIRST_LINE, ""]
     lines += ["To install, you need Python and about 2.5 GB of disk; nothing is fetched:", ""]
     lines += ["  Linux, macOS:  sh install.sh", "  Windows:       powershell -ExecutionPolicy Bypass -File install.ps1", ""]
-    lines += ["It puts the course in bertlab-course in your home folder (or in the folder you name after the command), checks it,", "and says how to open it.", ""]
+    lines += ["It puts the course in bertlab-course in your home folder (or in the folder you name after the command), checks it,"]
+    lines += ["and says how to open it.", ""]
     lines += ["For these systems:", ""]
     for target, files in wheels.items():
         size = sum(file.stat().st_size for file in files)

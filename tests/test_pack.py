@@ -188,7 +188,8 @@ def test_which_wheels_fit(target, fits, does_not):
 
 def test_uv_is_asked_for_the_platform_and_looks_where_pip_looks(uv, project, monkeypatch, tmp_path):
     configuration = tmp_path / "pip.conf"
-    configuration.write_text("[global]\nindex-url = https://one.example/simple\nextra-index-url = https://two.example/a\n  https://two.example/b\n[install]\nno-index = 1\n")
+    two = "extra-index-url = https://two.example/a\n  https://two.example/b"
+    configuration.write_text(f"[global]\nindex-url = https://one.example/simple\n{two}\n[install]\nno-index = 1\n")
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
@@ -209,7 +210,8 @@ def options(command: list[str], name: str) -> list[str]:
 
 def test_torch_with_cuda_is_refused_before_anything_is_fetched(uv, index, project, tmp_path):
     (uv / "x86_64-manylinux_2_28.txt").write_text("alpha==1.0\nnvidia-cublas==13.1\nnvidia-nccl-cu13==2.29\ntorch==2.13.0\n")
-    with pytest.raises(pack.PackError, match=r"linux-x86_64 with Python 3.12 .* 2 packages like nvidia-nccl-cu13.*Set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"):
+    message = r"linux-x86_64 with Python 3.12 .* 2 packages like nvidia-nccl-cu13.*Set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
+    with pytest.raises(pack.PackError, match=message):
         pack.pack(tmp_path / "room", ["macos-arm64", "linux-x86_64"], ["3.12"], root=project)
     assert not (tmp_path / "room").exists()
     assert "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu" in (CHECKOUT / "README.md").read_text(encoding="utf-8")
