@@ -223,6 +223,7 @@ def wheel_for(pin: str, target: Target, wheelhouse: Path) -> Path | None:
 def collect(pins: dict[Target, list[str]], wheelhouse: Path) -> dict[Target, list[Path]]:
     """Put a wheel for every pin in the wheelhouse; one that is there is not fetched again, one that nobody needs goes."""
     wheelhouse.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(_partial(wheelhouse), ignore_errors=True)  # an interruption's
     wheels = {}
     for target, wanted in pins.items():
         missing = [pin for pin in wanted if not wheel_for(pin, target, wheelhouse)]
@@ -252,9 +253,7 @@ def batches(pins: Sequence[str], size: int) -> Iterator[list[str]]:
 
 def fetch(pins: Sequence[str], target: Target, wheelhouse: Path) -> None:
     """Download the target's wheels, or build the one that comes as source; a file gets its name when it is whole."""
-    partial = wheelhouse.with_name(wheelhouse.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
+    partial = _partial(wheelhouse)
     partial.mkdir()
     if pins[0].partition("==")[0] in SOURCE_ONLY:
         arguments = ["wheel", "--no-build-isolation", "--use-pep517", "--wheel-dir", partial]
@@ -314,7 +313,7 @@ def changed_files(root: Path = CHECKOUT) -> list[str]:
 
 def copy_repository(root: Path, target: Path) -> int:
     """The tracked files in `target`, all or nothing; returns their size in bytes."""
-    names, partial = tracked_files(root), target.with_name(target.name + ".partial")
+    names, partial = tracked_files(root), _partial(target)
     for folder in (partial, target):
         if folder.exists():
             shutil.rmtree(folder)
@@ -400,9 +399,14 @@ def claim(folder: Path) -> None:
 
 def write(file: Path, text: str) -> None:
     """Write a text file whole or not at all, with line ends that every system reads."""
-    partial = file.with_name(file.name + ".partial")
+    partial = _partial(file)
     partial.write_text(text, encoding="utf-8", newline="\n")
     os.replace(partial, file)
+
+
+def _partial(path: Path) -> Path:
+    """Where something is made before it gets its name."""
+    return path.with_name(path.name + ".partial")
 
 
 def write_installers(folder: Path, wanted: Sequence[Target]) -> None:
