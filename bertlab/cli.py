@@ -1,4 +1,4 @@
-"""The command `bertlab`: open the lab, restore a notebook, check this machine, list the models, pretrain one.
+"""The command `bertlab`: open the lab, restore a notebook, check this machine, list the models, pack a bundle, pretrain a model.
 
 Taught in notebooks/00_start_here.ipynb (lab, reset, doctor, models) and notebooks/05_pretraining.ipynb (pretrain).
 Nothing heavy is imported before a command needs it, so `bertlab --help` answers at once.
@@ -339,6 +339,17 @@ def model_rows() -> Iterator[tuple[str, ...]]:
         yield f"bl.{name}", shape, ", ".join(heads) or "none", f"{size / 1e6:.0f} MB", "unknown" if chosen else "ok", where, str(folder)
 
 
+# ---------------------------------------------------------------- bertlab pack
+
+
+def pack(options) -> int:
+    """Collect the course and its packages in a folder that installs without a network, and try that out."""
+    from .pack import pack
+
+    pack(options.folder, options.platform, options.python, not options.no_proof)
+    return 0
+
+
 # ---------------------------------------------------------------- bertlab pretrain
 
 
@@ -516,6 +527,14 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("models", help="list the checkpoints in use", description=models.__doc__)
     one.set_defaults(run=models)
+
+    one = commands.add_parser("pack", help="collect everything for a room without a network", description=pack.__doc__)
+    one.add_argument("folder", type=Path, metavar="DIR", help="where the bundle goes: a new folder, or one to go on with")
+    one.add_argument("--platform", nargs="+", action="extend", default=[], metavar="NAME", help="linux-x86_64, linux-arm64, macos-arm64, windows-x86_64")
+    one.add_argument("--python", nargs="+", action="extend", default=[], metavar="VERSION", help="such as 3.12; every platform gets every version")
+    one.add_argument("--no-proof", action="store_true", help="do not try to install from the bundle")
+    one.epilog = "What you do not name is this machine's. Naming another selection makes the bundle hold just that."
+    one.set_defaults(run=pack)
 
     one = commands.add_parser("pretrain", help="train with both objectives, MLM and NSP", description=pretrain.__doc__)
     one.set_defaults(run=pretrain)

@@ -18,17 +18,19 @@ def reset(folder: Path, numbers: Sequence[str], packaged: Path) -> list[tuple[st
     """Restore the notebooks whose names begin with one of `numbers`; none given: every one that was changed.
 
     folder    where the learner's notebooks are
-    packaged  an installed wheel's notebooks; in a checkout, where there are none, git has the originals
+    packaged  an installed wheel's notebooks. Where there are none, the originals are those that an installed bundle or a
+              container keeps in folder/.originals, or in a clone git's
     Returns (name, where the learner's copy is kept) for each notebook that was restored; None if it was missing.
     Raises ValueError for a number without a notebook, and where there is no original.
     """
-    names = sorted(path.name for path in packaged.glob("[0-9]*.ipynb")) if packaged.is_dir() else _in_git(folder)
+    kept_in = next((place for place in (packaged, folder / ".originals") if place.is_dir()), None)
+    names = sorted(path.name for path in kept_in.glob("[0-9]*.ipynb")) if kept_in else _in_git(folder)
     if wrong := [number for number in numbers if not any(name.startswith(number) for name in names)]:
         raise ValueError(f"No notebook begins with {wrong[0]}; there are {', '.join(name[:2] for name in names)}.")
     chosen = [name for name in names if not numbers or any(name.startswith(number) for number in numbers)]
     restored = []
     for name in chosen:
-        original = (packaged / name).read_bytes() if packaged.is_dir() else _git(folder, "show", f"HEAD:./{name}")
+        original = (kept_in / name).read_bytes() if kept_in else _git(folder, "show", f"HEAD:./{name}")
         mine = folder / name
         if mine.exists() and mine.read_bytes() == original:
             continue

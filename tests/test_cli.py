@@ -1,4 +1,4 @@
-"""The command `bertlab`: lab, doctor, models, pretrain."""
+"""The command `bertlab`: lab, doctor, models, pretrain; test_pack.py has pack."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def test_help_loads_nothing_heavy():
     program = "import sys, bertlab.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: print(sorted({'torch', 'numpy', 'transformers', 'jupyterlab'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    assert all(command in done.stdout for command in ("lab", "doctor", "models", "pretrain"))
+    assert all(command in done.stdout for command in ("lab", "doctor", "models", "pack", "pretrain"))
 
 
 def test_an_unknown_option_is_an_error(capsys):

@@ -76,6 +76,12 @@ def test_in_a_checkout_git_has_the_originals(learner, packaged, tmp_path):
     assert (learner / "01_a.ipynb").read_text() == "original 01_a.ipynb"
 
 
+def test_a_bundles_course_keeps_the_originals_beside_the_notebooks(learner, packaged, tmp_path):
+    packaged.rename(learner / ".originals")
+    assert originals.reset(learner, ["02"], tmp_path / "none") == [("02_b.ipynb", learner / "mine" / "02_b-1.ipynb")]
+    assert (learner / "02_b.ipynb").read_text() == "original 02_b.ipynb"
+
+
 def test_without_git_it_says_what_to_do(learner, tmp_path):
     with pytest.raises(ValueError, match="clone the repository again"):
         originals.reset(learner, ["02"], tmp_path / "none")
