@@ -85,18 +85,30 @@ def check_answer(number: int, letter: str, part: str = "final") -> Checked:
     return Checked(LETTERS[at], option.right, option.why, question.notebook)
 
 
+def numbered(number: int, of: int, text: str) -> str:
+    """A question with its number, if there are others.
+
+    >>> numbered(1, 3, "Why?"), numbered(1, 1, "Why?")
+    ('1. Why?', 'Why?')
+    """
+    return f"{number}. {text}" if of > 1 else text
+
+
 def quiz_html(questions: Sequence[Question]) -> str:
     """Questions as a page that needs no kernel: open an option to see whether it is right, and why.
+
+    Where the questions are of several notebooks, each says in which one to read again.
 
     >>> quiz_html(quiz_questions()).count("<details>")
     80
     """
-    parts = []
+    parts, course = [], len({question.notebook for question in questions}) > 1
     for number, question in enumerate(questions, 1):
-        parts.append(f"<p><b>{number}. {escape(question.text)}</b></p>")
+        parts.append(f"<p><b>{escape(numbered(number, len(questions), question.text))}</b></p>")
         for letter, option in zip(LETTERS, question.options):
             verdict = "Right." if option.right else "Not this one."
             parts.append(f"<details><summary>{letter}. {escape(option.text)}</summary><p><b>{verdict}</b> {escape(option.why)}</p></details>")
-        link = escape(question.notebook, quote=True)
-        parts.append(f'<p>Read again: <a href="{link}.ipynb">{link}</a></p>')
+        if course:
+            link = escape(question.notebook, quote=True)
+            parts.append(f'<p>Read again: <a href="{link}.ipynb">{link}</a></p>')
     return f"<section>{''.join(parts)}</section>"

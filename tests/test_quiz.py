@@ -109,19 +109,19 @@ def test_the_page_needs_no_kernel():
 
 def test_what_is_rendered_is_escaped():
     question = Question("<b>?", '"><script>', tuple(Option("<i>", i == 0, "a & b") for i in range(4)))
-    for html in (bl.quiz_html((question,)), render_asked(Asked(1, question, Checked("A", True, "a & b", '"><script>')))):
+    for html in (bl.quiz_html((question,)), render_asked(Asked(1, 1, True, question, Checked("A", True, "a & b", '"><script>')))):
         assert not re.search("<script>|<i>|<b>\\?", html) and "a &amp; b" in html
 
 
 def test_the_panel_marks_an_answer_and_forgets_it_at_the_next_question():
     panel = Quiz()
-    assert panel.result == Asked(1, QUESTIONS[0], None) and QUESTIONS[0].options[0].why not in BeautifulSoup(panel.html, "html.parser").get_text()
+    assert panel.result == Asked(1, 20, True, QUESTIONS[0], None) and QUESTIONS[0].options[0].why not in BeautifulSoup(panel.html, "html.parser").get_text()
     for letter in LETTERS:
         panel.answer.value = letter
         assert panel.result.checked == bl.check_answer(1, letter)
         assert panel.result.checked.why in BeautifulSoup(panel.html, "html.parser").get_text()
     panel.number.value = 20
-    assert panel.answer.value == "choose" and panel.result == Asked(20, QUESTIONS[19], None)
+    assert panel.answer.value == "choose" and panel.result == Asked(20, 20, True, QUESTIONS[19], None)
     panel.number.value = 3
     assert panel.result.number == 3
     assert [getattr(child, "description", "") for child in panel.children][1:3] == ["Question", "Answer"]
@@ -132,7 +132,9 @@ def test_the_page_without_a_kernel_has_every_question_folded(part):
     data, _ = Quiz(part)._repr_mimebundle_()
     assert data["text/html"].endswith(f"{bl.quiz_html(PARTS[part])}</section>")
     title = "Predict" if part.endswith("_predict") else "Quiz"
-    assert data["text/plain"].startswith(f"{title}\n1. {PARTS[part][0].text}")
+    number = "1. " if len(PARTS[part]) > 1 else ""
+    assert data["text/plain"].startswith(f"{title}\n{number}{PARTS[part][0].text}")
+    assert ("Read again" in data["text/html"]) == (part == "final")
     assert not any(option.why in data["text/plain"] for option in PARTS[part][0].options)
 
 

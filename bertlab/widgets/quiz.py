@@ -7,15 +7,17 @@ from html import escape
 
 import ipywidgets
 
-from ..quiz import LETTERS, Checked, Question, check_answer, quiz_html, quiz_questions
+from ..quiz import LETTERS, Checked, Question, check_answer, numbered, quiz_html, quiz_questions
 from .panel import STYLE, Panel
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, its number, and the answer chosen so far (None before one is chosen)."""
+    """A question, its number of how many, the answer chosen so far (None before one is chosen), and whether to name its notebook."""
 
     number: int
+    of: int
+    course: bool
     question: Question
     checked: Checked | None
 
@@ -23,12 +25,13 @@ class Asked:
 def render_asked(result: Asked) -> str:
     """Asked -> escaped HTML: the question, its options, and once one is chosen the verdict and the reason."""
     options = "".join(f"<p>{letter}. {escape(option.text)}</p>" for letter, option in zip(LETTERS, result.question.options))
-    body = f"<p><b>{result.number}. {escape(result.question.text)}</b></p>{options}"
+    body = f"<p><b>{escape(numbered(result.number, result.of, result.question.text))}</b></p>{options}"
     if result.checked is None:
         return body + "<p>Choose an answer.</p>"
-    name = escape(result.checked.notebook, quote=True)
     verdict = "is right" if result.checked.right else "is not right"
-    return body + f'<p><b>{result.checked.letter} {verdict}.</b> {escape(result.checked.why)}</p><p>Read again: <a href="{name}.ipynb" target="_blank">{name}</a></p>'
+    body += f"<p><b>{result.checked.letter} {verdict}.</b> {escape(result.checked.why)}</p>"
+    name = escape(result.checked.notebook, quote=True)
+    return body + f'<p>Read again: <a href="{name}.ipynb" target="_blank">{name}</a></p>' if result.course else body
 
 
 class Quiz(Panel):
@@ -54,7 +57,8 @@ class Quiz(Panel):
 
     def compute(self) -> Asked:
         number, answer = self.number.value, self.answer.value
-        return Asked(number, self.questions[number - 1], None if answer == "choose" else check_answer(number, answer, self.part))
+        several = len({question.notebook for question in self.questions}) > 1
+        return Asked(number, len(self.questions), several, self.questions[number - 1], None if answer == "choose" else check_answer(number, answer, self.part))
 
     def render(self, result: Asked) -> str:
         return render_asked(result)
