@@ -128,6 +128,7 @@ def test_a_pass_says_why(doubling):
 
 def test_the_advice_is_of_the_mistake_that_explains_everything(doubling):
     assert "That is the square." in examine(doubling, lambda x: x**2).text
+    assert "Nudge" not in examine(doubling, lambda x: x * x if len(x) == 2 else x + 8).text  # the square explains one case only
     feedback = examine(doubling, lambda x: 1 + x)
     assert "look right in the first case" in feedback.text and "case 2, two: expected a tensor of shape (2,) with [2, 4]" in feedback.text
     assert "Nudge" not in examine(doubling, lambda x: 7 * x).text
@@ -150,6 +151,20 @@ def test_an_error_is_told_with_the_learners_own_line(doubling):
 
     text = examine(doubling, wrong).text
     assert 'in your line "return x @ torch.ones(3, 3, 3)[x]  # my line"' in text and "Traceback" not in text
+
+
+def test_another_error_is_not_the_mistakes_error(doubling):
+    @doubling.mistake("Do not count in words.")
+    def in_words(x):
+        return int("one")
+
+    assert "Nudge: Do not count in words." in examine(doubling, in_words).text
+    assert "Nudge" not in examine(doubling, lambda x: int("two")).text.split("Look at it")[1]
+
+
+def test_the_parts_of_a_result_have_names():
+    both = exercise("99.4", "Both ends", "easy", cases=lambda: [Case("ten", 10)], hints=["a"], why="", parts=("low", "high"))(lambda n: (1, n))
+    assert "case 1, ten: high: expected 10, got 9." in examine(both, lambda n: (1, 9)).text
 
 
 def test_what_is_not_attempted(doubling):
@@ -218,6 +233,8 @@ def test_a_judge_decides_where_many_answers_are_right():
         ("1", 1, "expected 1, got '1'."),
         (None, torch.ones(1), "expected a tensor"),
         (float("nan"), 1.0, "expected 1, got nan."),
+        (np.zeros(2), np.ones(2), "expected an array of shape (2,) with [1, 1], got an array"),
+        (10.0**30, 1.0, "got 1e+30."),
     ],
 )
 def test_difference(got, expected, words):
@@ -261,13 +278,22 @@ def test_the_solution_is_code_and_reason(capsys):
     assert bl.progress().shown == ("02.1",)
 
 
-@pytest.mark.parametrize("number", ["02.99", "2.1", 2.1, "nonsense"])
+@pytest.mark.parametrize("number", ["2.1", " 02.1 ", 2.1])
+def test_a_number_may_be_written_in_another_way(number, capsys):
+    assert find_exercise(number) is TASKS["02.1"]
+    bl.check(number, TASKS["02.1"].solution)
+    bl.hint(number)
+    bl.solution(number)
+    assert set(record.counts()) == {("02.1", event) for event in record.EVENTS}
+
+
+@pytest.mark.parametrize("number", ["02.99", "2.99", "nonsense", None])
 def test_a_number_that_does_not_exist(number):
     for call in (bl.hint, bl.solution, lambda n: bl.check(n, None)):
         with pytest.raises(ValueError, match="There is no exercise"):
             call(number)
     assert not record.file().exists()
-    if number == "02.99":
+    if number in ("02.99", "2.99"):
         with pytest.raises(ValueError, match="there are 02.1, 02.2"):
             find_exercise(number)
 

@@ -30,11 +30,12 @@ def exercises() -> dict[str, Exercise]:
 
 
 def find_exercise(number: str) -> Exercise:
-    """The exercise with a number such as "02.1"; ValueError with the numbers of its notebook if there is none."""
-    tasks = exercises()
-    if number in tasks:
-        return tasks[number]
-    near = [n for n in tasks if n[:2] == str(number).zfill(4)[:2]] or [f"{n}.1" for n in dict.fromkeys(n[:2] for n in tasks)]
+    """The exercise with a number such as "02.1" or 2.1; ValueError with the numbers of its notebook if there is none."""
+    tasks, (notebook, _, place) = exercises(), str(number).strip().partition(".")
+    wanted = f"{notebook.zfill(2)}.{place}"
+    if wanted in tasks:
+        return tasks[wanted]
+    near = [n for n in tasks if n[:2] == wanted[:2]] or [f"{n}.1" for n in dict.fromkeys(n[:2] for n in tasks)]
     raise ValueError(f"There is no exercise {number!r}; there are {', '.join(near)}. Give the number as text, such as {near[0]!r}.")
 
 
@@ -46,13 +47,14 @@ def check(number: str, answer: object) -> None:
     A starter that nobody touched is "not attempted". A pass is noted for `bl.progress()`.
     Raises ValueError only for a number that does not exist.
     """
-    feedback = examine(find_exercise(number), answer)
+    task = find_exercise(number)
+    feedback = examine(task, answer)
     print(feedback.text)
     if feedback.verdict == "passed":
-        if not record.counts()[number, "passed"]:
-            record.add(number, "passed")
+        if not record.counts()[task.number, "passed"]:
+            record.add(task.number, "passed")
     elif feedback.verdict == "not yet":
-        print(f"Stuck? bl.hint({number!r})")
+        print(f"Stuck? bl.hint({task.number!r})")
 
 
 def case(number: str, place: int = 1) -> tuple:
@@ -72,7 +74,8 @@ def case(number: str, place: int = 1) -> tuple:
 
 def hint(number: str) -> None:
     """Print the first hint of an exercise, the next time the first two, and so on."""
-    hints = find_exercise(number).hints
+    task = find_exercise(number)
+    hints, number = task.hints, task.number
     record.add(number, "hint")
     seen = min(record.counts()[number, "hint"], len(hints))
     for place, words in enumerate(hints[:seen], 1):
@@ -83,7 +86,7 @@ def hint(number: str) -> None:
 def solution(number: str) -> None:
     """Print the commented solution of an exercise, and why it is so."""
     task = find_exercise(number)
-    record.add(number, "solution")
+    record.add(task.number, "solution")
     print(f"{task.source}\n\nWhy: {task.why}")
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import re
 import textwrap
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -76,6 +77,7 @@ class Exercise:
     hints     from a push in the right direction to nearly all of it
     why       what the exercise teaches: shown after passing and beside the solution
     judge     for exercises with many right answers: judge(result, *arguments) -> what to say, "" if it is right
+    parts     the names of the entries of a result that is a tuple, such as ("low", "high")
     """
 
     number: str
@@ -86,6 +88,7 @@ class Exercise:
     hints: tuple[str, ...]
     why: str
     judge: Callable[..., str] | None = None
+    parts: tuple[str, ...] = ()
     mistakes: list[Mistake] = field(default_factory=list)
 
     def mistake(self, nudge: str) -> Callable[[Callable], Callable]:
@@ -105,11 +108,11 @@ class Exercise:
         return "\n".join(lines[first:])
 
 
-def exercise(number: str, title: str, level: str, *, cases: Callable, hints: Sequence[str], why: str, judge: Callable | None = None):
+def exercise(number: str, title: str, level: str, *, cases: Callable, hints: Sequence[str], why: str, judge: Callable | None = None, parts: Sequence[str] = ()):
     """Make an `Exercise` of the decorated function, which is the solution."""
 
     def make(solution: Callable) -> Exercise:
-        return Exercise(number, title, level, solution, cases, tuple(hints), why, judge)
+        return Exercise(number, title, level, solution, cases, tuple(hints), why, judge, tuple(parts))
 
     return make
 
@@ -181,21 +184,23 @@ def _problem(task: Exercise, case: Case, result: object, answer: Callable) -> st
             return task.judge(result, *copy.deepcopy(case.arguments))
         except Exception as error:  # an answer of another kind than the judge can read
             return f"the answer {said(result)} cannot be read ({type(error).__name__}: {_one_line(error)}). Does it have the form of the starter?"
-    return difference(result, case.run(task.solution))
+    problem = difference(result, case.run(task.solution))
+    if named := re.match(r"entry (\d+): ", problem):
+        return problem.replace(named[0], f"{task.parts[int(named[1])]}: ", 1) if task.parts else problem
+    return problem
 
 
 def _nudge(task: Exercise, cases: Sequence[Case], results: Sequence[object], failed: int) -> str:
-    """The advice for the mistake that explains every result, or else the case that failed."""
+    """The advice for the mistake that explains every result, also those that are right; "" if none does."""
     if task.judge is not None:
         return ""  # the judge's own words are the advice
-    fitting = [m for m in task.mistakes if _alike(cases[failed].run(m.function), results[failed])]
-    whole = [m for m in fitting if all(_alike(case.run(m.function), result) for case, result in zip(cases, results))]
-    return next((m.nudge for m in [*whole, *fitting]), "")
+    in_order = [failed, *(i for i in range(len(cases)) if i != failed)]  # the failed case rules most mistakes out
+    return next((m.nudge for m in task.mistakes if all(_alike(cases[i].run(m.function), results[i]) for i in in_order)), "")
 
 
 def _alike(one: object, other: object) -> bool:
     if isinstance(one, Exception) or isinstance(other, Exception):
-        return type(one) is type(other)
+        return type(one) is type(other) and str(one) == str(other)
     return not difference(one, other)
 
 
@@ -228,7 +233,7 @@ def difference(got: object, expected: object) -> str:
     if isinstance(expected, Exception):
         raise expected  # our own solution must not fail
     if isinstance(expected, np.ndarray):
-        expected = torch.as_tensor(expected.copy())
+        return difference(got, torch.as_tensor(expected.copy())).replace("a tensor of shape", "an array of shape")
     if isinstance(got, (np.ndarray, np.generic)) and getattr(got, "dtype", np.dtype(object)).kind in "biuf":
         got = torch.as_tensor(got.copy())  # a copy, for torch refuses an array that was turned round with [::-1]
     if isinstance(expected, torch.Tensor):
@@ -300,7 +305,7 @@ def said(value: object, most: int = 120) -> str:
         words = f"a tensor of shape {tuple(value.shape)}"
         return f"{words} with {said(value.tolist())}" if 0 < value.numel() <= 8 else words
     if isinstance(value, float):
-        words = f"{value + 0.0:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+        words = f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value + 0.0:.3g}"
     elif isinstance(value, (list, tuple)):
         inside = ", ".join(said(v, most) for v in value[:20]) + (", …" if len(value) > 20 else "")
         words = f"[{inside}]" if isinstance(value, list) else f"({inside}{',' if len(value) == 1 else ''})"
