@@ -410,6 +410,7 @@ def _pretrain(options, output: Path) -> int:
         training_curves(log).savefig(output / "curves.png", dpi=150)
         print(f"Trained on {log[-1]['tokens']:,} tokens: {output / 'model'} (curves.png and log.jsonl beside it).")
         print(f"To use it: BERTLAB_BERT={shlex.quote(str((output / 'model').resolve()))}")
+    process.destroy_process_group()
     return 0
 
 
