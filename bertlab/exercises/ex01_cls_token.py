@@ -211,6 +211,16 @@ def classify(hidden, pooler_weight, pooler_bias, head_weight, head_bias):
     return pooled @ head_weight.T + head_bias  # (B, K): one logit a label
 
 
+@classify.mistake("The pooler's bias is missing: it belongs inside the tanh, cls @ pooler_weight.T + pooler_bias.")
+def no_pooler_bias(hidden, pooler_weight, pooler_bias, head_weight, head_bias):
+    return classify.solution(hidden, pooler_weight, 0 * pooler_bias, head_weight, head_bias)
+
+
+@classify.mistake("You put a tanh around the head as well, so no logit can be above 1. Only the pooler has one.")
+def tanh_on_the_head(hidden, pooler_weight, pooler_bias, head_weight, head_bias):
+    return torch.tanh(classify.solution(hidden, pooler_weight, pooler_bias, head_weight, head_bias))
+
+
 @classify.mistake("Your head reads the [CLS] hidden state. In BertForSequenceClassification the pooler lies between: first its matrix, its bias and tanh.")
 def pooler_left_out(hidden, pooler_weight, pooler_bias, head_weight, head_bias):
     return hidden[:, 0] @ head_weight.T + head_bias

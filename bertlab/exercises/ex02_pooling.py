@@ -11,10 +11,12 @@ def padded_batches() -> list[Case]:
     full = torch.randn(1, 3, 4, generator=draw)
     two = torch.randn(2, 4, 2, generator=draw)
     three = torch.randn(3, 6, 2, generator=draw) - 3  # all numbers are negative
+    large = 100 * torch.randn(2, 4, 2, generator=draw)
     return [
         Case("one sentence without padding", full, torch.ones(1, 3, dtype=torch.long)),
         Case("a long and a short sentence", two, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])),
         Case("three sentences, all numbers negative", three, torch.tensor([[1, 1, 1, 0, 0, 0], [1] * 6, [1, 1, 1, 1, 1, 0]])),
+        Case("large numbers", large, torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])),
     ]
 
 
@@ -227,6 +229,7 @@ def texts_with_weights() -> list[Case]:
         Case("one text without padding", one, torch.tensor([[1, 6, 5, 2]]), torch.ones(1, 4, dtype=torch.long), weights),
         Case("a long and a short text", two, padded, (padded != 0).long(), weights),
         Case("padding on the left, and a token of weight 0", left, on_the_left, (on_the_left != 0).long(), weights),
+        Case("small weights, and [PAD] is another id", two, torch.tensor([[1, 6, 3, 8, 2], [1, 0, 2, 7, 7]]), (padded != 0).long(), 0.05 * weights),
     ]
 
 
@@ -265,6 +268,17 @@ def padding_in_the_divisor(hidden, input_ids, attention_mask, weight_of_id):
 def divided_by_the_number_of_tokens(hidden, input_ids, attention_mask, weight_of_id):
     weight = weight_of_id[input_ids] * attention_mask
     return (hidden * weight.unsqueeze(-1)).sum(1) / attention_mask.sum(1, keepdim=True)
+
+
+@weighted_mean.mistake("clamp(min=1) is for a count of tokens. A sum of weights may well be below 1, and then it changes the mean: leave it out.")
+def weights_clamped(hidden, input_ids, attention_mask, weight_of_id):
+    weight = weight_of_id[input_ids] * attention_mask
+    return (hidden * weight.unsqueeze(-1)).sum(1) / weight.sum(1, keepdim=True).clamp(min=1)
+
+
+@weighted_mean.mistake("You take every id other than 0 for a real token. The id of [PAD] is not 0 in every vocabulary: attention_mask says what is padding.")
+def padding_by_id(hidden, input_ids, attention_mask, weight_of_id):
+    return weighted_mean.solution(hidden, input_ids, (input_ids != 0).long(), weight_of_id)
 
 
 @weighted_mean.mistake("That is the weighted sum, not yet the mean. Divide by the sum of the weights of each row.")

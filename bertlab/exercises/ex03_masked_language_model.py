@@ -112,6 +112,11 @@ def raw_logits(logits, input_ids, mask_token_id, token_id):
     return logits[input_ids == mask_token_id][:, token_id]
 
 
+@mask_probability.mistake("Those are logarithms of probabilities, 0 or negative. Use softmax(-1), without the log.")
+def log_probabilities(logits, input_ids, mask_token_id, token_id):
+    return logits[input_ids == mask_token_id].log_softmax(-1)[:, token_id]
+
+
 @mask_probability.mistake("That is the probability of the model's best guess. The question is about one given piece: take the column token_id.")
 def the_best_guess(logits, input_ids, mask_token_id, token_id):
     return logits[input_ids == mask_token_id].softmax(-1).max(-1).values
@@ -123,10 +128,12 @@ def throws_of_dice() -> list[Case]:
     chosen = torch.tensor([[0, 1, 1, 1, 0, 0, 0], [0, 0, 1, 0, 1, 0, 0]]).bool()
     draw = torch.tensor([[0.31, 0.12, 0.84, 0.95, 0.86, 0.05, 0.88], [0.82, 0.97, 0.71, 0.81, 0.89, 0.45, 0.83]])
     random_ids = torch.arange(500, 514).reshape(2, 7)
+    at_the_borders = torch.tensor([[0.0, 0.8, 0.9, 0.79, 0.89, 0.9, 0.8]], dtype=torch.float64)
     return [
         Case("two sentences with padding, every fate", ids, chosen, draw, random_ids, 103),
         Case("a batch of one, nothing chosen", ids[:1], torch.zeros(1, 7, dtype=torch.bool), draw[:1], random_ids[:1], 103),
         Case("all words chosen, and another id for [MASK]", ids[:1], torch.tensor([[0, 1, 1, 1, 1, 1, 0]]).bool(), draw[:1], random_ids[:1], 4),
+        Case("draws of exactly 0.8 and 0.9", ids[:1], torch.tensor([[0, 1, 1, 1, 1, 1, 0]]).bool(), at_the_borders, random_ids[:1], 103),
         Case("one word chosen, with a draw above 0.9", ids[:1], torch.tensor([[0, 0, 0, 1, 0, 0, 0]]).bool(), draw[:1], random_ids[:1], 103),
     ]
 
@@ -174,6 +181,12 @@ def chosen_is_forgotten(input_ids, chosen, draw, random_ids, mask_token_id):
 def ten_per_cent_of_all(input_ids, chosen, draw, random_ids, mask_token_id):
     out = torch.where(chosen & (draw < 0.8), mask_token_id, input_ids)
     return torch.where((draw >= 0.8) & (draw < 0.9), random_ids, out)
+
+
+@corrupt.mistake("A draw of exactly 0.8 gives a random id, and one of exactly 0.9 keeps the token: below 0.8 is [MASK], < and not <=.")
+def borders_on_the_wrong_side(input_ids, chosen, draw, random_ids, mask_token_id):
+    out = torch.where(chosen & (draw <= 0.8), mask_token_id, input_ids)
+    return torch.where(chosen & (draw > 0.8) & (draw <= 0.9), random_ids, out)
 
 
 @corrupt.mistake("There is no [MASK] left: draw < 0.9 is also true for every draw below 0.8, so the random ids overwrite [MASK]. Ask for draw >= 0.8 as well.")
@@ -239,6 +252,11 @@ def mean_of_the_sentences_means(logits, labels):
     return sum(means) / max(len(means), 1)
 
 
+@mlm_loss.mistake("cross_entropy takes the second dimension for the choices, and here that is T, not V. Flatten first: (B * T, V) scores and (B * T,) labels. And mind a batch in which nothing is asked.")
+def not_flattened(logits, labels):
+    return F.cross_entropy(logits, labels)
+
+
 @mlm_loss.mistake("-100 is not the id of a token, so no number can be looked up with it. Keep only the asked tokens first: logits[labels != -100] is (N, V) and labels[labels != -100] is (N,).")
 def minus_100_as_an_index(logits, labels):
     return -logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).mean()
@@ -268,6 +286,7 @@ def texts_to_score() -> list[Case]:
         Case("four words", torch.tensor([CLS, 5, 7, 4, 6, SEP]), torch.tensor([1, 0, 0, 0, 0, 1]), reader, MASK),
         Case("two words, read by another model", torch.tensor([CLS, 6, 6, SEP]), torch.tensor([1, 0, 0, 1]), small_reader(6), MASK),
         Case("two sentences with a [SEP] between them", torch.tensor([CLS, 4, 7, SEP, 5, 6, SEP]), torch.tensor([1, 0, 0, 1, 0, 0, 1]), reader, MASK),
+        Case("300 words", torch.tensor([CLS, *[4 + n % 4 for n in range(300)], SEP]), torch.tensor([1, *[0] * 300, 1]), reader, MASK),
         Case("no word at all", torch.tensor([CLS, SEP]), torch.tensor([1, 1]), reader, MASK),
     ]
 
@@ -318,6 +337,17 @@ def special_tokens_counted(input_ids, special, logits_of, mask_token_id):
 def product_of_probabilities(input_ids, special, logits_of, mask_token_id):
     rows = [torch.where(torch.arange(len(input_ids)) == t, mask_token_id, input_ids) for t in range(len(input_ids))]
     return _log_probabilities(input_ids, rows, logits_of)[special == 0].sum().exp()
+
+
+@pseudo_log_likelihood.mistake("You take the logarithm of a product of probabilities. In a long text the product becomes 0, and its logarithm is minus infinity. Add up the logarithms instead.")
+def logarithm_of_the_product(input_ids, special, logits_of, mask_token_id):
+    rows = [torch.where(torch.arange(len(input_ids)) == t, mask_token_id, input_ids) for t in range(len(input_ids))]
+    return _log_probabilities(input_ids, rows, logits_of)[special == 0].exp().prod().log()
+
+
+@pseudo_log_likelihood.mistake("Your sign is turned round. The logarithm of a probability is 0 or negative, and so is the sum.")
+def sign_turned(input_ids, special, logits_of, mask_token_id):
+    return -pseudo_log_likelihood.solution(input_ids, special, logits_of, mask_token_id)
 
 
 @pseudo_log_likelihood.mistake("Nothing is hidden: the model reads the word that it should guess, and copies it. Put mask_token_id in its place before you ask.")

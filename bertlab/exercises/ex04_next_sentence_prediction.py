@@ -67,7 +67,7 @@ TRAIN = [f"The train stopped at station {n}." for n in range(1, 10)]
 def documents_and_draws() -> list[Case]:
     """(documents, draws): no sentence occurs twice."""
     return [
-        Case("two documents", [BAKERY, COMET], [[0.2, 0.7, 0.4, 0.1], [0.9, 0.3]]),
+        Case("two documents", [BAKERY, COMET], [[0.2, 0.5, 0.4, 0.1], [0.9, 0.3]]),
         Case("one document has a single sentence", [HARBOUR, COMET, BAKERY], [[0.1], [0.3, 0.6], [0.8, 0.55, 0.45, 0.9]]),
         Case("a long document beside a single sentence", [TRAIN, HARBOUR], [[0.7, 0.8, 0.6, 0.9, 0.75, 0.51, 0.99, 0.2, 0.5], [0.1]]),
     ]
@@ -76,7 +76,7 @@ def documents_and_draws() -> list[Case]:
 REVERSED = "The label is the wrong way round. In BERT's code 0 means that B follows A, and 1 that B is random. Nothing would warn you in training."
 OWN = "A random B must come from another document. From the same one it has A's topic and may even follow. Collect the sentences of all other documents, and choose among those."
 ACROSS = "This A is the last sentence of its document, and nothing follows it there. Make no pair across the end of a document: loop over each document alone, up to its last sentence but one."
-ALWAYS_REAL = "Where the draw is 0.5 or more, B must be random. From real pairs alone the head learns to say \"follows\" every time."
+ALWAYS_REAL = "Where the draw is 0.5 or more, B must be random. The draw of this sentence is draws[d][s]."
 
 
 def judge_pairs(result, documents, draws) -> str:
@@ -181,6 +181,7 @@ def pairs_of_pieces() -> list[Case]:
     "[CLS] A [SEP] B [SEP], at most so long",
     "medium",
     cases=pairs_of_pieces,
+    parts=("input_ids", "segments"),
     hints=[
         "Do it in two parts: first cut A and B until everything fits, then put the special tokens in and write the segment ids.",
         "Three places are taken by special tokens: it fits when len(ids_a) + len(ids_b) + 3 <= max_length. While it does not fit, take one from the end of the longer list.",
@@ -215,6 +216,16 @@ def only_b_is_cut(ids_a, ids_b, cls_id, sep_id, max_length):
     return _joined(ids_a, ids_b[: max(0, max_length - 3 - len(ids_a))], cls_id, sep_id)
 
 
+@pair_input.mistake("Where the two are equally long you cut A. The statement says B then: cut A only if it is longer, > and not >=.")
+def cut_a_where_equal(ids_a, ids_b, cls_id, sep_id, max_length):
+    while len(ids_a) + len(ids_b) + 3 > max_length:
+        if len(ids_a) >= len(ids_b):
+            ids_a = ids_a[:-1]
+        else:
+            ids_b = ids_b[:-1]
+    return _joined(ids_a, ids_b, cls_id, sep_id)
+
+
 @pair_input.mistake("You cut both lists in every round, so the short one loses tokens for nothing. In each round cut one token, from the longer list.")
 def both_are_cut_equally(ids_a, ids_b, cls_id, sep_id, max_length):
     while len(ids_a) + len(ids_b) + 3 > max_length:
@@ -240,7 +251,7 @@ def cut_from_the_front(ids_a, ids_b, cls_id, sep_id, max_length):
 
 
 def judged_pairs() -> list[Case]:
-    """(is_next, labels, kinds): kinds of unequal size, and no probability near 0.5."""
+    """(is_next, labels, kinds): kinds of unequal size."""
     kinds = ["next", "far", "far", "swapped", "next", "far", "next", "far", "next", "far"]
     labels = torch.tensor([0, 1, 1, 1, 0, 1, 0, 1, 0, 1])
     p = torch.tensor([0.9, 0.1, 0.2, 0.8, 0.7, 0.3, 0.4, 0.6, 0.95, 0.05])
@@ -248,6 +259,7 @@ def judged_pairs() -> list[Case]:
         Case("ten pairs, two kinds of negative", p, labels, kinds),
         Case("a head that always says \"follows\"", torch.full((10,), 0.9), labels, kinds),
         Case("one kind of negative", torch.tensor([0.8, 0.3, 0.9, 0.2]), torch.tensor([0, 1, 1, 1]), ["next", "same document", "same document", "same document"]),
+        Case("a probability of exactly 0.5", torch.tensor([0.5, 0.2, 0.9, 0.5]), torch.tensor([0, 1, 1, 0]), ["next", "far", "far", "next"]),
         Case("three kinds, the real pairs last", torch.tensor([0.1, 0.7, 0.9, 0.3, 0.6, 0.2]), torch.tensor([1, 1, 1, 1, 0, 0]), ["a", "b", "b", "c", "next", "next"]),
     ]
 
@@ -283,6 +295,11 @@ def _by_kind(right, kinds):
 @balanced_accuracy.mistake("Your number is one minus the right one: you took label 1 for \"follows\". In BERT's code label 0 means that B follows A, so compare is_next >= 0.5 with labels == 0.")
 def labels_turned_round(is_next, labels, kinds):
     return 1 - balanced_accuracy.solution(is_next, labels, kinds)
+
+
+@balanced_accuracy.mistake("A probability of exactly 0.5 counts as \"follows\": is_next >= 0.5.")
+def strictly_above_a_half(is_next, labels, kinds):
+    return balanced_accuracy.solution(torch.where(is_next == 0.5, 0.4, is_next), labels, kinds)
 
 
 @balanced_accuracy.mistake("That is the plain accuracy over all pairs. A head that always gives the most frequent answer looks good there. Take the accuracy of each kind first.")

@@ -64,6 +64,11 @@ def ends_above_zero(seen, total, warm_up):
     return share / warm_up if share < warm_up else 1 - (share - warm_up)
 
 
+@rate_factor.mistake("You take warm_up for a number of tokens. It is a share of the run: the warm-up ends at warm_up * total tokens.")
+def share_taken_for_tokens(seen, total, warm_up):
+    return seen / warm_up if seen < warm_up else (total - seen) / (total - warm_up)
+
+
 @rate_factor.mistake("You compare a number of tokens (seen) with a share (warm_up). Divide seen by total first, then compare.")
 def tokens_against_a_share(seen, total, warm_up):
     if seen < warm_up:

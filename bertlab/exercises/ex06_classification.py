@@ -238,6 +238,7 @@ def answers_on_the_same_sentences() -> list[Case]:
     "Is the gap luck? A paired bootstrap",
     "hard",
     cases=answers_on_the_same_sentences,
+    parts=("low", "high"),
     hints=[
         "Every draw is a small test of its own: the same drawn sentences for both models. So each draw gives one gap, the accuracy of a minus the accuracy of b.",
         "Indexing with a (D, N) array gives a (D, N) array: right_a[draws] has a row for each draw. Its .mean(1), (D,), is the accuracy of a in each draw.",
@@ -258,6 +259,11 @@ def gap_interval(right_a, right_b, draws):
 def two_intervals_subtracted(right_a, right_b, draws):
     (low_a, high_a), (low_b, high_b) = (np.percentile(right[draws].mean(1), [2.5, 97.5]) for right in (right_a, right_b))
     return low_a - high_b, high_a - low_b
+
+
+@gap_interval.mistake("You subtracted the other way round. The gap is the accuracy of a minus the accuracy of b.")
+def b_minus_a(right_a, right_b, draws):
+    return gap_interval.solution(right_b, right_a, draws)
 
 
 @gap_interval.mistake("The 5th and the 95th percentile leave out 5 % on each side: that is a 90 % interval. For 95 % take 2.5 and 97.5.")

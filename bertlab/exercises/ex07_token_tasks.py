@@ -72,6 +72,7 @@ def tagged_sentences() -> list[Case]:
         Case("two persons side by side", ["O", "B-PER", "B-PER", "I-PER", "O"]),
         Case("the kind changes inside", ["B-PER", "I-LOC", "I-LOC", "O"]),
         Case("I- after O", ["O", "I-MISC", "I-MISC", "O", "B-LOC", "O"]),
+        Case("an O between a name and an I- of its kind", ["B-PER", "O", "I-PER", "O"]),
         Case("no name", ["O", "O", "O"]),
         Case("no word", []),
     ]
@@ -136,6 +137,18 @@ def stray_inside_dropped(tags):
     return found
 
 
+@names_in.mistake("An I- made a name longer that had ended before: an O stood between them. It continues a name only if that name ends right before it.")
+def end_not_compared(tags):
+    found = []
+    for i, tag in enumerate(tags):
+        prefix, _, kind = tag.partition("-")
+        if prefix == "I" and found and found[-1][0] == kind:
+            found[-1] = (kind, found[-1][1], i + 1)
+        elif prefix != "O":
+            found.append((kind, i, i + 1))
+    return found
+
+
 @names_in.mistake("An I- of another kind made the name before it longer. I-LOC cannot continue a person: compare the kinds, and begin a new name if they differ.")
 def kind_not_compared(tags):
     found = []
@@ -170,6 +183,8 @@ def windows() -> list[Case]:
         window('"40" in "$40"', "How much did they pay for it?", "In the end they paid $40 and no more.", "40"),
         window('"German" in "Germans"', "Of which nationality were the guests who came late?", "Some Germans came late.", "German"),
         window("a question without an answer", "Who sold the mill?", "Ann Lee built the mill.", ""),
+        window('"12" in "(12)", which is one token', "By how much did it grow?", "The town grew by (12) in May.", "12", pieces=r"\S+"),
+        window("a window that begins inside the answer", "Who rang?", "Late at night Ann Lee rang the bell twice.", "Ann Lee", skip=18),
         window("an answer that an earlier window holds", "Who rang?", "Late at night Ann Lee rang the bell twice.", "Ann", skip=22),
     ]
 
@@ -179,6 +194,7 @@ def windows() -> list[Case]:
     "From characters to tokens",
     "medium",
     cases=windows,
+    parts=("first", "last"),
     hints=[
         "Collect the positions of all tokens that belong to the answer. The first and the last of them are the result.",
         "Two conditions. The token is of the passage: sequence_ids[i] == 1. And its characters a to b - 1 share at least one with start to end - 1: it begins before the answer's end, and it ends after the answer's start.",
@@ -218,6 +234,19 @@ def whole_tokens_only(offsets, sequence_ids, start, end):
     return (inside[0], inside[-1]) if inside else (0, 0)
 
 
+@answer_positions.mistake("A token that begins before the answer and ends after it covers it too. Do not compare the ends one by one: ask whether the two share a character, a < end and b > start.")
+def overhang_lost(offsets, sequence_ids, start, end):
+    spans = enumerate(offsets)
+    inside = [i for i, (a, b) in spans if sequence_ids[i] == 1 and (a == start or b == end or (a > start and b < end))]
+    return (inside[0], inside[-1]) if inside else (0, 0)
+
+
+@answer_positions.mistake("The window holds only a part of the answer, and you return (0, 0). Some recipes do so; here the tokens of that part count.")
+def a_part_counts_as_nowhere(offsets, sequence_ids, start, end):
+    first, last = answer_positions.solution(offsets, sequence_ids, start, end)
+    return (first, last) if first and offsets[first][0] <= start and offsets[last][1] >= end else (0, 0)
+
+
 @answer_positions.mistake("If no token covers the answer, the place is [CLS]: return (0, 0). A label of -1 is no position that the model can point at.")
 def minus_one_for_nowhere(offsets, sequence_ids, start, end):
     inside = [i for i, (a, b) in enumerate(offsets) if sequence_ids[i] == 1 and a < end and b > start]
@@ -242,6 +271,9 @@ def logits_of_windows() -> list[Case]:
         Case("a clear answer", start, end, passage, 15, 0.0),
         Case("the highest pair lies in the question", *in_question, passage, 15, 0.0),
         Case("[CLS] is ahead by 2.5, threshold 0", *silent, passage, 15, 0.0),
+        Case("[CLS] is ahead by 2.5, and that is the threshold", *silent, passage, 15, 2.5),
+        Case("[CLS] has the higher start, the span the higher sum", silent[0], silent[1].index_fill(0, torch.tensor([0]), -1.0).index_fill(0, torch.tensor([6]), 5.0), passage, 15, 0.0),
+        Case("two tokens at most", start, end, passage, 2, 0.0),
         Case("[CLS] is ahead by 2.5, threshold 3", *silent, passage, 15, 3.0),
         Case("the span is ahead by 8.5, threshold -10", start, end, passage, 15, -10.0),
         Case("the highest end lies before the highest start", late_start, early_end, passage, 15, 0.0),
@@ -257,10 +289,11 @@ def logits_of_windows() -> list[Case]:
     "The best answer, or none",
     "hard",
     cases=logits_of_windows,
+    parts=("first", "last"),
     hints=[
         "First find the best valid span, as if there always was an answer. Then let the score of [CLS], start[0] + end[0], compete with the score of that span.",
         "All scores at once: start[:, None] + end[None, :] is (T, T), a row for each first token and a column for each last one. Set what is not valid to minus infinity. Two loops over the first and the last token do it as well.",
-        "With n = torch.arange(T) and length = n[None, :] - n[:, None] + 1, the valid ones are passage[:, None] & passage[None, :] & (length >= 1) & (length <= longest).",
+        "With T = len(start), n = torch.arange(T) and length = n[None, :] - n[:, None] + 1, the valid ones are passage[:, None] & passage[None, :] & (length >= 1) & (length <= longest).",
         "scores = (start[:, None] + end[None, :]).masked_fill(~valid, float('-inf')). If start[0] + end[0] - scores.max() > threshold, return 0, 0. Otherwise return divmod(scores.argmax().item(), T).",
     ],
     why="A passage always has some best span. Only the comparison with [CLS] allows the model to be silent, and the threshold moves how often it is.",
@@ -285,10 +318,35 @@ def no_longest(start, end, passage, longest, threshold):
     return answer_or_none.solution(start, end, passage, len(start), threshold)
 
 
-@answer_or_none.mistake("You choose the best start and the best end each for itself. The end may then lie before the start, or too far behind it. Score pairs, and only valid ones.")
+@answer_or_none.mistake("The end lies before the start, or too far behind it: you choose the best start and the best end each for itself. Score pairs, and only valid ones.")
 def each_for_itself(start, end, passage, longest, threshold):
     first, last = (x.masked_fill(~passage, float("-inf")).argmax().item() for x in (start, end))
     return _or_none(first, last, start, end, threshold)
+
+
+@answer_or_none.mistake("The end lies before the start in a pair that you score. A span goes forward: leave out the pairs with last < first.")
+def end_before_start(start, end, passage, longest, threshold):
+    n = torch.arange(len(start))
+    valid = passage[:, None] & passage[None, :] & (n[None, :] - n[:, None] + 1 <= longest)
+    scores = (start[:, None] + end[None, :]).masked_fill(~valid, float("-inf"))
+    return _or_none(*divmod(scores.argmax().item(), len(start)), start, end, threshold)
+
+
+@answer_or_none.mistake("A span of exactly `longest` tokens is allowed, and you leave it out. range(i, i + longest) holds `longest` places.")
+def one_token_short(start, end, passage, longest, threshold):
+    return answer_or_none.solution(start, end, passage, longest - 1, threshold)
+
+
+@answer_or_none.mistake("[CLS] must be ahead by more than the threshold. If it is ahead by exactly as much, the span is the answer: > and not >=.")
+def at_the_threshold_none(start, end, passage, longest, threshold):
+    first, last = answer_or_none.solution(start, end, passage, longest, float("inf"))
+    return (0, 0) if start[0] + end[0] - start[first] - end[last] >= threshold else (first, last)
+
+
+@answer_or_none.mistake("You compare the start logits alone. The score of a span, and that of [CLS], is a start logit plus an end logit.")
+def starts_alone(start, end, passage, longest, threshold):
+    first, last = answer_or_none.solution(start, end, passage, longest, float("inf"))
+    return (0, 0) if start[0] - start[first] > threshold else (first, last)
 
 
 @answer_or_none.mistake("The span may lie in the question, or end on [SEP]. Both of its tokens must be of the passage.")

@@ -62,6 +62,11 @@ def divided_by_all(vectors):
     return ((unit @ unit.T).sum() - len(unit)) / len(unit) ** 2
 
 
+@mean_cosine.mistake("Each pair stands once in your sum, above the diagonal, but you divide as if it stood twice. There are N * (N - 1) / 2 pairs.")
+def half_of_the_table(vectors):
+    return mean_cosine.solution(vectors) / 2
+
+
 @mean_cosine.mistake("You normalise along the batch (dim 0), each column for itself. A vector is a row: use dim=-1.")
 def normalised_down_the_columns(vectors):
     unit = normalize(vectors, dim=0)
@@ -189,12 +194,12 @@ def pearson_of_the_values(a, b):
     return np.corrcoef(a, b)[0, 1]
 
 
-@spearman.mistake("argsort once says which element comes first, second and so on. A rank is the other way round: the place of each element. (argsort of argsort is nearer, but mind equal values.)")
+@spearman.mistake("argsort once says which element comes first, second and so on. A rank is the other way round: the place of each element. (argsort of argsort is nearer.)")
 def argsort_once(a, b):
     return np.corrcoef(a.argsort(kind="stable"), b.argsort(kind="stable"))[0, 1]
 
 
-@spearman.mistake("Equal values got different ranks, by where they stand in the list. Equal values must share the mean of their places.")
+@spearman.mistake("argsort of argsort gives equal values different ranks, by where they stand in the list. Equal values must share the mean of their places.")
 def ties_by_position(a, b):
     return np.corrcoef(*(x.argsort(kind="stable").argsort(kind="stable") for x in (a, b)))[0, 1]
 
@@ -234,6 +239,7 @@ def models_to_compare() -> list[Case]:
     "Is the lead real?",
     "hard",
     cases=models_to_compare,
+    parts=("lead", "low", "high"),
     hints=[
         "The unit that is drawn is a pair with all that belongs to it: its grade and the cosines of both models. One draw gives one lead.",
         "A row of draws holds N positions. NumPy picks them at once: grades[row], ours[row], theirs[row], each (N,). The lead of this draw is the difference of two correlations.",

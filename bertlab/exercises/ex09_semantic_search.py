@@ -83,7 +83,7 @@ def searches() -> list[Case]:
     hints=[
         "One number for each query first, the mean at the very end. For a query walk down its list and stop at the first right passage.",
         "enumerate(found, 1) counts places from 1. `passage in right` is quick, as right is a set. A query without any right passage has 0.",
-        "For each query: next((1 / rank for rank, p in enumerate(found, 1) if p in right), 0). The second argument of next is what you get if nothing fits. Add these up and divide by len(ranked).",
+        "For each query, with for found, right in zip(ranked, relevant): next((1 / rank for rank, p in enumerate(found, 1) if p in right), 0). The second argument of next is what you get if nothing fits. Add these up and divide by len(ranked).",
     ],
     why="MRR looks at the first right passage alone and rewards first places most: from place 1 to 2 a query loses 0.5, from 9 to 10 about 0.01.",
 )
@@ -142,6 +142,7 @@ def several_rankings() -> list[Case]:
         Case("first and tenth place against third place twice", tenth, 60),
         Case("the same points", [[4, 2], [2, 4]], 60),
         Case("three searches", [[0, 1, 2, 3], [3, 1, 4], [2, 5, 1, 3]], 60),
+        Case("the same with a small constant", tenth, 1),
         Case("a small constant", [[1, 2, 3, 4, 5, 6], [3, 2, 4, 5, 6, 1]], 1),
         Case("one of the searches found nothing", [[6, 3, 8], []], 60),
     ]
@@ -155,7 +156,7 @@ def several_rankings() -> list[Case]:
     hints=[
         "Give out points. Go through each list and add to what each passage has so far; a dict from passage to points is handy.",
         "points[p] = points.get(p, 0) + 1 / (constant + rank), with rank from enumerate(ranking, 1). A passage that a list lacks gets nothing from it, and that needs no code.",
-        "Then sorted(points, key=lambda p: (-points[p], p)): the most points first, and among equal points the smaller index.",
+        "Then sorted(points, key=lambda p: (-points[p], p)): the most points first, and among equal points the smaller number.",
     ],
     why="BM25 scores and cosines have different scales, ranks have none. So the fusion needs no weights, and a passage that two searches like usually comes before one that a single search likes.",
 )
@@ -182,6 +183,16 @@ def _most_first(points) -> list:
 @fuse.mistake("You left out the constant, so a first place (1 / 1) outweighs everything. Give 1 / (constant + rank).")
 def without_the_constant(rankings, constant):
     return _most_first(_points(rankings, lambda rank: 1 / rank))
+
+
+@fuse.mistake("You have 60 in your code. Use the argument constant: it is not 60 in every case.")
+def always_sixty(rankings, constant):
+    return fuse.solution(rankings, 60)
+
+
+@fuse.mistake("1 / constant + rank is (1 / constant) + rank. Brackets: 1 / (constant + rank).")
+def brackets_forgotten(rankings, constant):
+    return _most_first(_points(rankings, lambda rank: 1 / constant + rank))
 
 
 @fuse.mistake("Your first place has rank 0. Ranks begin at 1: enumerate(ranking, 1).")

@@ -61,6 +61,16 @@ def always_the_mean(task, hidden, attention_mask):
     return (hidden * mask).sum(1) / mask.sum(1)
 
 
+@vectors_to_read.mistake("Here you take the mean to classify. It can work as well (notebook 06), but the guide reads [CLS], on which the classifier's head lies.")
+def mean_to_classify(task, hidden, attention_mask):
+    return vectors_to_read.solution("compare two texts" if task == "classify a text" else task, hidden, attention_mask)
+
+
+@vectors_to_read.mistake("Here you read [CLS] to compare and to search. For that the guide takes the mean over real tokens.")
+def cls_to_compare(task, hidden, attention_mask):
+    return hidden[:, 0] if task in ("compare two texts", "search many texts") else vectors_to_read.solution(task, hidden, attention_mask)
+
+
 @vectors_to_read.mistake("The right kind of vector, but your mean counts the padding. Multiply by attention_mask.unsqueeze(-1) and divide by the number of real tokens.")
 def padding_in_the_mean(task, hidden, attention_mask):
     if task in ("compare two texts", "search many texts"):
@@ -100,6 +110,7 @@ def finders() -> list[Case]:
     "Right, wrong, refused",
     "medium",
     cases=finders,
+    parts=("right", "wrong", "refused"),
     hints=[
         "Every wording ends in one of three ways, so the three shares add up to 1. First ask: does the finder answer at all? Only then: is the answer right?",
         "answered = cosines >= threshold and correct = found == target are (N,), True or False. With & both must hold, with ~ you turn one over. The mean of such an array is a share of all N.",
@@ -131,6 +142,13 @@ def shares_of_the_answered(cosines, found, target, threshold):
 def strictly_above(cosines, found, target, threshold):
     answered, correct = cosines > threshold, found == target
     return (answered & correct).mean(), (answered & ~correct).mean(), (~answered).mean()
+
+
+@finder_shares.mistake("You count a refusal as right where the index has no answer. It is a good refusal, but a refusal: right is answered and correct.")
+def good_refusals_count_as_right(cosines, found, target, threshold):
+    right, wrong, refused = finder_shares.solution(cosines, found, target, threshold)
+    good = ((cosines < threshold) & (target == -1)).mean()
+    return right + good, wrong, refused - good
 
 
 @finder_shares.mistake("Those are counts. Divide by N, or take the mean of the True and False instead of their sum.")
@@ -167,7 +185,7 @@ ONE_A_ROW = "Give a fold for every row, in the order of the rows. Rows of the sa
 FROM_ZERO = "Number the folds from 0: with 3 folds that is 0, 1 and 2."
 TOGETHER = "A model trained on one of these rows has already seen the question that the other row tests. Choose a fold for each different question, not for each row."
 EVENLY = (
-    "The numbers of questions may differ by one at most. A hash, or chance, decides each question by itself and leaves that to luck: list the different questions and deal them out in turn."
+    "The numbers of questions may differ by one at most. Count questions, not rows, and do not leave it to a hash or to chance: list the different questions and deal them out in turn."
 )
 
 
