@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import gzip
 import hashlib
 import json
@@ -442,9 +443,12 @@ def pretrain(
 
     state = {"step": 0, "tokens": 0, "stage": 0, "epoch": 0, "index": 0}
     log: list[dict] = []
+    window: list[tuple[float, float]] = []  # losses since the last record
+    looked_at = -1  # tokens at the last look for evaluations and snapshots: what came due afterwards is still to do
     if resume:
         saved = load_training(output, options)
         state, log = saved["state"], saved["log"]
+        window, looked_at = state.pop("window", []), state.pop("looked_at", state["tokens"])
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["rng"])
@@ -456,9 +460,9 @@ def pretrain(
         raise ValueError("Every document of this text is held out: nothing is left to train on.")
     held_out = held_out_examples(cache, options.pairs, held_out_pairs)
     bar = _progress_bar(options.tokens, state["tokens"], progress and main)
-    window, last_save, began, began_tokens = [], time.monotonic(), time.monotonic(), state["tokens"]
-    next_evaluation = math.floor(state["tokens"] / options.tokens / evaluate_every + 1e-9) * evaluate_every + (evaluate_every if state["step"] else 0)
-    pending = [s for s in sorted(snapshots) if s * options.tokens > state["tokens"] or (s == 0 and not state["step"])]
+    last_save, began, began_tokens = time.monotonic(), time.monotonic(), state["tokens"]
+    looks = math.floor(looked_at / options.tokens / evaluate_every + 1e-9) if looked_at >= 0 else -1  # multiples of evaluate_every behind us
+    pending = [s for s in sorted(snapshots) if s * options.tokens > looked_at]
     stopped = False
 
     def record(**values) -> None:
@@ -466,14 +470,14 @@ def pretrain(
         entry = {"step": state["step"], "tokens": state["tokens"], "share": round(min(1.0, state["tokens"] / options.tokens), 4), **values}
         log.append(entry)
         if main:
-            with open(output / "log.jsonl", "a", encoding="utf-8") as file:
+            with _full_disk_is_said(output), open(output / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
         if callback is not None and callback(entry) is False:
             stopped = True
 
     def save() -> None:
         if main:
-            save_training(output, model, optimizer, state, log, options)
+            save_training(output, model, optimizer, {**state, "window": window, "looked_at": looked_at}, log, options)
 
     def look() -> None:
         scores = evaluate(model, tokenizer, cache, held_out) if len(held_out) else {}
@@ -486,9 +490,10 @@ def pretrain(
                 if main:
                     save_checkpoint(model, tokenizer, output / "snapshots" / f"{pending[0]:g}", own_dropout)
                 pending.pop(0)
-            if share >= next_evaluation:
+            if (due := math.floor(share / evaluate_every + 1e-9)) > looks:
                 look()
-                next_evaluation += evaluate_every
+                looks = due
+            looked_at = state["tokens"]
             if share >= 1 or stopped or asked_to_stop:
                 break
             for group in optimizer.param_groups:
@@ -499,13 +504,12 @@ def pretrain(
             network.train()
             with torch.autocast("cpu", torch.bfloat16, options.bfloat16) if on_cpu else accelerator.autocast():
                 result = network(batch)
-            if not math.isfinite(loss := result["loss"].item()):
-                raise FloatingPointError(
-                    f"The loss became {loss} at step {state['step']}. Lower learning_rate (now {options.learning_rate}) "
-                    "or lengthen warmup, then resume from the last checkpoint."
-                )
-            accelerator.backward(result["loss"])
-            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            loss = result["loss"].item()
+            if math.isfinite(loss):
+                accelerator.backward(result["loss"])
+                gradient = float(accelerator.clip_grad_norm_(model.parameters(), 1.0))
+            if not (math.isfinite(loss) and math.isfinite(gradient)):
+                raise diverged(loss, state["step"], f"Lower learning_rate (now {options.learning_rate}) or lengthen warmup", output)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             seen = int(sum(lengths_of(rows).sum() for rows in batch_rows))
@@ -660,8 +664,13 @@ def save_checkpoint(model, tokenizer, folder: str | Path, dropout: float | None 
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     half = copy.deepcopy(model).cpu().half()
-    half.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    with _full_disk_is_said(folder.parent):
+        try:
+            half.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+        except Exception:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
     config = json.loads((partial / "config.json").read_text())
     config["dtype"] = "float32"
     if dropout is not None:
@@ -672,7 +681,7 @@ def save_checkpoint(model, tokenizer, folder: str | Path, dropout: float | None 
 
 
 def save_training(output: Path, model, optimizer, state: dict, log: list[dict], options: PretrainOptions) -> None:
-    """Write output/training.pt whole or not at all: a new file first, then a rename."""
+    """Write output/training.pt whole or not at all: a new file first, then a rename. OSError, with advice, on a full disk."""
     partial = output / "training.pt.partial"
     payload = {
         "model": model.state_dict(),
@@ -682,11 +691,38 @@ def save_training(output: Path, model, optimizer, state: dict, log: list[dict], 
         "log": json.dumps(log),
         "options": json.dumps(dataclasses.asdict(options), sort_keys=True),
     }
-    with open(partial, "wb") as file:
-        torch.save(payload, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, output / "training.pt")
+    with _full_disk_is_said(output):
+        try:
+            with open(partial, "wb") as file:
+                torch.save(payload, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, output / "training.pt")
+        except Exception:
+            partial.unlink(missing_ok=True)  # half a file helps nobody
+            raise
+
+
+def diverged(loss: float, step: int, advice: str, output: Path | None) -> FloatingPointError:
+    """The error for a loss or gradient that is no longer a number. The weights are still those from before the step."""
+    what = "The gradients are no longer finite" if math.isfinite(loss) else f"The loss became {loss}"
+    kept = f"; {output / 'training.pt'} still holds the last good checkpoint" if output and (output / "training.pt").exists() else ""
+    return FloatingPointError(f"{what} at step {step}. {advice}, then start again in another folder{kept}.")
+
+
+@contextlib.contextmanager
+def _full_disk_is_said(output: Path):
+    """Turn whatever a library raises on a full disk into one OSError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        causes = [error]
+        while cause := causes[-1].__cause__ or causes[-1].__context__:
+            causes.append(cause)
+        if not any(getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(e) for e in causes):
+            raise
+        kept = "the last checkpoint (training.pt) is whole" if (output / "training.pt").exists() else "nothing was saved yet"
+        raise OSError(f"No room is left on the disk of {output}; {kept}. Free some room, then resume.") from None
 
 
 def load_training(output: Path, options: PretrainOptions) -> dict:
