@@ -56,6 +56,7 @@ def _is_expected(error: Exception) -> bool:
 
 def lab(options) -> int:
     """Start JupyterLab on the notebooks, in place of this process where the system can do that."""
+    refuse_an_open_door(options.extra)
     command = lab_command(notebooks_folder(), options.port, not options.no_browser, options.extra)
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}  # this environment's kernel before one in the home folder
     if unwritable := unwritable_home():
@@ -87,6 +88,25 @@ def temporary_places(folder: Path) -> dict[str, str]:
     for name in names.values():
         (folder / name).mkdir()
     return {variable: str(folder / name) for variable, name in names.items()}
+
+
+def refuse_an_open_door(extra: Sequence[str]) -> None:
+    """ValueError if these arguments for `jupyter lab` let in whoever reaches this machine: no token, and more than loopback.
+
+    >>> refuse_an_open_door(["--ip=0.0.0.0"])  # with its token: allowed
+    >>> refuse_an_open_door(["--ip", "0.0.0.0", "--IdentityProvider.token="])
+    Traceback (most recent call last):
+        ...
+    ValueError: With --ip 0.0.0.0 and no token everybody who reaches this machine could run code on it: leave the token on, or leave out --ip.
+    """
+    given: dict[str, str] = {}
+    for argument, following in zip(extra, [*extra[1:], ""]):
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            given[name.rpartition(".")[2].lstrip("-")] = (value if equals else following).strip("'\"")
+    place = given.get("ip", "127.0.0.1")
+    if given.get("token") == "" and not given.get("hashed_password") and place not in ("127.0.0.1", "localhost", "::1"):
+        raise ValueError(f"With --ip {place} and no token everybody who reaches this machine could run code on it: leave the token on, or leave out --ip.")
 
 
 def lab_command(folder: Path, port: int | None = None, browser: bool = True, extra: Sequence[str] = ()) -> list[str]:

@@ -107,6 +107,24 @@ def test_a_package_without_notebooks_says_so(tmp_path):
         cli.notebooks_folder(tmp_path / "bertlab")
 
 
+OPEN = ("--ip=0.0.0.0", "--ServerApp.ip=0.0.0.0", "--ip=*", "--ip=::", "--ip=192.168.1.7")
+NO_TOKEN = ("--IdentityProvider.token=", "--ServerApp.token=''", '--NotebookApp.token=""')
+
+
+@pytest.mark.parametrize("token", NO_TOKEN)
+@pytest.mark.parametrize("ip", OPEN)
+def test_no_lab_that_everybody_can_enter(ip, token, monkeypatch, capsys):
+    monkeypatch.setattr(cli.os, "execve", lambda *_: pytest.fail("the server was started"))
+    assert cli.main(["lab", ip, token]) == 2
+    assert cli.main(["lab", *ip.split("="), token]) == 2
+    assert "could run code on it: leave the token on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("extra", [["--ip=0.0.0.0"], ["--IdentityProvider.token="], ["--ip=127.0.0.1", "--ServerApp.token="], [OPEN[0], NO_TOKEN[0], "--PasswordIdentityProvider.hashed_password=argon2:x"]])
+def test_what_is_locked_or_stays_on_this_machine_is_allowed(extra):
+    cli.refuse_an_open_door(extra)
+
+
 JUPYTERS_PLACES = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
 
 
@@ -130,6 +148,9 @@ def test_lab_serves_the_course_to_those_with_its_token(home, tmp_path):
             address, token = wait_for(lambda: address_in(tmp_path / "log"), server).groups()
             with pytest.raises(urllib.error.HTTPError, match="403"):
                 urllib.request.urlopen(f"{address}/api/contents")
+            for header in ({"Host": "evil.example"}, {"Host": f"evil.example:{address.rpartition(':')[2]}"}):  # a name that points here
+                with pytest.raises(urllib.error.HTTPError, match="403"):
+                    urllib.request.urlopen(urllib.request.Request(f"{address}/api/contents?token={token}", headers=header))
             names = {entry["name"] for entry in get(address, token, "/api/contents")["content"]}
             assert names >= {path.name for path in (CHECKOUT / "notebooks").glob("*.ipynb")}
             assert "python3" in get(address, token, "/api/kernelspecs")["kernelspecs"]
