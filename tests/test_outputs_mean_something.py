@@ -39,6 +39,11 @@ assert {n.stem[:2] for n in USE_BERT} >= {"01", "02", "03", "04", "06", "07", "0
 assert {n.stem[:2] for n in HAVE_PANELS} >= {"01", "02", "03", "04", "05", "08", "10"}
 
 
+def unless_slow(notebooks: list[Path]) -> list:
+    """The notebooks that train are tried with `-m soak` only."""
+    return [pytest.param(n, marks=pytest.mark.soak) if "05" <= n.stem[:2] <= "09" else n for n in notebooks]
+
+
 def nbval(notebook: Path, folder: Path, *options: str, **environment: str) -> str:
     """pytest --nbval on one notebook, from `folder`; its report."""
     command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-p", "no:cacheprovider", "-c", os.devnull, *options, str(notebook)]
@@ -61,7 +66,7 @@ def random_bert(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("notebook", USE_BERT, ids=lambda p: p.stem)
+@pytest.mark.parametrize("notebook", unless_slow(USE_BERT), ids=lambda p: p.stem)
 def test_random_weights_fail_every_notebook(notebook, random_bert):
     """Three failing cells are enough, and the run stops there."""
     report = nbval(notebook, ROOT, "--maxfail=3", BERTLAB_BERT=str(random_bert))
@@ -89,7 +94,7 @@ def imports_of(cells: list[dict]) -> list[str]:
     return [ast.unparse(node) for node in ast.parse(plain).body if isinstance(node, (ast.Import, ast.ImportFrom))]
 
 
-@pytest.mark.parametrize("notebook", HAVE_PANELS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("notebook", unless_slow(HAVE_PANELS), ids=lambda p: p.stem)
 def test_a_panel_that_does_not_listen_fails_the_cell_after_it(notebook, deaf_checkout):
     """Only the imports, and each panel with the cell after it, are run, as a notebook of their own."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
