@@ -445,9 +445,12 @@ def pretrain(
     if resume:
         saved = load_training(output, options)
         state, log = saved["state"], saved["log"]
+    window: list[tuple[float, float]] = []  # losses since the last record
+    looked_at = -1  # tokens at the last look for evaluations and snapshots: what came due afterwards is still to do
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["rng"])
+        window, looked_at = state.pop("window", []), state.pop("looked_at", state["tokens"])
     if main:
         _write_log(output, log)
 
@@ -456,9 +459,9 @@ def pretrain(
         raise ValueError("Every document of this text is held out: nothing is left to train on.")
     held_out = held_out_examples(cache, options.pairs, held_out_pairs)
     bar = _progress_bar(options.tokens, state["tokens"], progress and main)
-    window, last_save, began, began_tokens = [], time.monotonic(), time.monotonic(), state["tokens"]
-    next_evaluation = math.floor(state["tokens"] / options.tokens / evaluate_every + 1e-9) * evaluate_every + (evaluate_every if state["step"] else 0)
-    pending = [s for s in sorted(snapshots) if s * options.tokens > state["tokens"] or (s == 0 and not state["step"])]
+    last_save, began, began_tokens = time.monotonic(), time.monotonic(), state["tokens"]
+    looks = math.floor(looked_at / options.tokens / evaluate_every + 1e-9) if looked_at >= 0 else -1  # multiples of evaluate_every behind us
+    pending = [s for s in sorted(snapshots) if s * options.tokens > looked_at]
     stopped = False
 
     def record(**values) -> None:
@@ -473,7 +476,7 @@ def pretrain(
 
     def save() -> None:
         if main:
-            save_training(output, model, optimizer, state, log, options)
+            save_training(output, model, optimizer, {**state, "window": window, "looked_at": looked_at}, log, options)
 
     def look() -> None:
         scores = evaluate(model, tokenizer, cache, held_out) if len(held_out) else {}
@@ -486,9 +489,10 @@ def pretrain(
                 if main:
                     save_checkpoint(model, tokenizer, output / "snapshots" / f"{pending[0]:g}", own_dropout)
                 pending.pop(0)
-            if share >= next_evaluation:
+            if (due := math.floor(share / evaluate_every + 1e-9)) > looks:
                 look()
-                next_evaluation += evaluate_every
+                looks = due
+            looked_at = state["tokens"]
             if share >= 1 or stopped or asked_to_stop:
                 break
             for group in optimizer.param_groups:
