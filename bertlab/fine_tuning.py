@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .pretraining import _seed, _signals_wait, learning_rate_at, load_training, save_training
+from .pretraining import _seed, _signals_wait, diverged, learning_rate_at, load_training, save_training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,8 @@ def fit(
     Returns the records. The model is left in eval mode and usable, also after a stop or Ctrl-C.
 
     Raises ValueError without examples or with another recipe than the run began with, and
-    FloatingPointError when the loss is no longer a number.
+    FloatingPointError when the loss or its gradient is no longer a number, and OSError on a full disk:
+    the last training.pt stays.
 
     >>> model = torch.nn.Linear(1, 1)
     >>> points = [(x / 8, 2 * x / 8) for x in range(-8, 9)]
@@ -103,11 +104,12 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = group["peak"] * learning_rate_at(step / total, options.warmup)
                 loss = loss_of(model, batch)
-                if not math.isfinite(value := loss.item()):
-                    raise FloatingPointError(f"The loss became {value} at step {step}. Lower learning_rate (now {options.learning_rate}), then start again.")
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                if math.isfinite(value := loss.item()):
+                    loss.backward()
+                    gradient = float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+                if not (math.isfinite(value) and math.isfinite(gradient)):
+                    raise diverged(value, step, f"Lower learning_rate (now {options.learning_rate})", output)
                 optimizer.step()
                 state = {"step": step + 1}
                 left = (time.monotonic() - began) / (step + 1 - first) * (total - step - 1)

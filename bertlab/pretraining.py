@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import gzip
 import hashlib
 import json
@@ -416,6 +417,8 @@ def pretrain(
     snapshots       shares of the run at which the weights are kept in output/snapshots/
     callback        called with every log record; returning False stops the run and saves it
     Returns the log: a list of records, also in output/log.jsonl. Ctrl-C saves, then stops.
+    Raises FloatingPointError when the loss or its gradient is no longer a number and OSError on a full disk,
+    each with what to do; the last checkpoint stays.
 
     Several GPUs or nodes: start it with `accelerate launch` or `torchrun`; bfloat16 is used on a GPU
     that has it. On a CPU it is float32 unless the recipe says bfloat16: with AVX512-BF16 or AMX that is
@@ -442,15 +445,15 @@ def pretrain(
 
     state = {"step": 0, "tokens": 0, "stage": 0, "epoch": 0, "index": 0}
     log: list[dict] = []
+    window: list[tuple[float, float]] = []  # losses since the last record
+    looked_at = -1  # tokens at the last look for evaluations and snapshots: what came due afterwards is still to do
     if resume:
         saved = load_training(output, options)
         state, log = saved["state"], saved["log"]
-    window: list[tuple[float, float]] = []  # losses since the last record
-    looked_at = -1  # tokens at the last look for evaluations and snapshots: what came due afterwards is still to do
+        window, looked_at = state.pop("window", []), state.pop("looked_at", state["tokens"])
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["rng"])
-        window, looked_at = state.pop("window", []), state.pop("looked_at", state["tokens"])
     if main:
         _write_log(output, log)
 
@@ -469,7 +472,7 @@ def pretrain(
         entry = {"step": state["step"], "tokens": state["tokens"], "share": round(min(1.0, state["tokens"] / options.tokens), 4), **values}
         log.append(entry)
         if main:
-            with open(output / "log.jsonl", "a", encoding="utf-8") as file:
+            with _full_disk_is_said(output), open(output / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
         if callback is not None and callback(entry) is False:
             stopped = True
@@ -487,7 +490,8 @@ def pretrain(
             share = state["tokens"] / options.tokens
             while pending and share >= pending[0]:
                 if main:
-                    save_checkpoint(model, tokenizer, output / "snapshots" / f"{pending[0]:g}", own_dropout)
+                    with _full_disk_is_said(output):
+                        save_checkpoint(model, tokenizer, output / "snapshots" / f"{pending[0]:g}", own_dropout)
                 pending.pop(0)
             if (due := math.floor(share / evaluate_every + 1e-9)) > looks:
                 look()
@@ -503,13 +507,12 @@ def pretrain(
             network.train()
             with torch.autocast("cpu", torch.bfloat16, options.bfloat16) if on_cpu else accelerator.autocast():
                 result = network(batch)
-            if not math.isfinite(loss := result["loss"].item()):
-                raise FloatingPointError(
-                    f"The loss became {loss} at step {state['step']}. Lower learning_rate (now {options.learning_rate}) "
-                    "or lengthen warmup, then resume from the last checkpoint."
-                )
-            accelerator.backward(result["loss"])
-            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            loss = result["loss"].item()
+            if math.isfinite(loss):
+                accelerator.backward(result["loss"])
+                gradient = float(accelerator.clip_grad_norm_(model.parameters(), 1.0))
+            if not (math.isfinite(loss) and math.isfinite(gradient)):
+                raise diverged(loss, state["step"], f"Lower learning_rate (now {options.learning_rate}) or lengthen warmup", output)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             seen = int(sum(lengths_of(rows).sum() for rows in batch_rows))
@@ -535,7 +538,8 @@ def pretrain(
         raise KeyboardInterrupt
     model.eval()
     if main:
-        save_checkpoint(model, tokenizer, output / "model")
+        with _full_disk_is_said(output):
+            save_checkpoint(model, tokenizer, output / "model")
     return log
 
 
@@ -664,8 +668,12 @@ def save_checkpoint(model, tokenizer, folder: str | Path, dropout: float | None 
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     half = copy.deepcopy(model).cpu().half()
-    half.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    try:
+        half.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+    except Exception:
+        shutil.rmtree(partial, ignore_errors=True)  # half a checkpoint helps nobody
+        raise
     config = json.loads((partial / "config.json").read_text())
     config["dtype"] = "float32"
     if dropout is not None:
@@ -676,7 +684,7 @@ def save_checkpoint(model, tokenizer, folder: str | Path, dropout: float | None 
 
 
 def save_training(output: Path, model, optimizer, state: dict, log: list[dict], options: PretrainOptions) -> None:
-    """Write output/training.pt whole or not at all: a new file first, then a rename."""
+    """Write output/training.pt whole or not at all: a new file first, then a rename. OSError, with advice, on a full disk."""
     partial = output / "training.pt.partial"
     payload = {
         "model": model.state_dict(),
@@ -686,11 +694,39 @@ def save_training(output: Path, model, optimizer, state: dict, log: list[dict], 
         "log": json.dumps(log),
         "options": json.dumps(dataclasses.asdict(options), sort_keys=True),
     }
-    with open(partial, "wb") as file:
-        torch.save(payload, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, output / "training.pt")
+    with _full_disk_is_said(output):
+        try:
+            with open(partial, "wb") as file:
+                torch.save(payload, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, output / "training.pt")
+        except Exception:
+            partial.unlink(missing_ok=True)  # half a file helps nobody
+            raise
+
+
+def diverged(loss: float, step: int, advice: str, output: Path | None) -> FloatingPointError:
+    """The error for a loss or gradient that is no longer a number. The weights are still those from before the step."""
+    what = "The gradients are no longer finite" if math.isfinite(loss) else f"The loss became {loss}"
+    kept = f"; {output / 'training.pt'} still holds the last good checkpoint" if output and (output / "training.pt").exists() else ""
+    return FloatingPointError(f"{what} at step {step}. {advice}, then start again in another folder{kept}.")
+
+
+@contextlib.contextmanager
+def _full_disk_is_said(output: Path):
+    """Turn whatever a library raises on a full disk into one OSError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        causes = [error]
+        while cause := causes[-1].__cause__ or causes[-1].__context__:
+            causes.append(cause)
+        if not any(getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(e) for e in causes):
+            raise
+        saved = (output / "training.pt").exists()
+        advice = "The last checkpoint (training.pt) is whole: free some room, then resume." if saved else "Nothing was saved yet: free some room, then begin again."
+        raise OSError(f"No room is left on the disk of {output}. {advice}") from None
 
 
 def load_training(output: Path, options: PretrainOptions) -> dict:

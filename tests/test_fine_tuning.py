@@ -1,5 +1,7 @@
 """The loop that every fine-tuning shares: it learns, stops, resumes bit for bit and says what is wrong."""
 
+import os
+
 import pytest
 import torch
 
@@ -67,6 +69,35 @@ def test_a_crash_loses_no_more_than_save_steps(tmp_path):
     assert torch.load(tmp_path / "training.pt", weights_only=True)["state"] == {"step": 20}
     fit(again, POINTS, loss_of, OPTIONS, output=tmp_path, resume=True)
     assert all(map(torch.equal, weights(again), weights(whole)))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
+    def fill(record):
+        if record["step"] == 20:
+            (tmp_path / "training.pt.partial").symlink_to("/dev/full")
+
+    with pytest.raises(OSError, match="No room is left .* is whole: free some room, then resume"):
+        fit(Line(), POINTS, loss_of, OPTIONS, output=tmp_path, save_steps=10, callback=fill)
+    whole, again = Line(), Line()
+    fit(whole, POINTS, loss_of, OPTIONS)
+    assert torch.load(tmp_path / "training.pt", weights_only=True)["state"] == {"step": 10}
+    fit(again, POINTS, loss_of, OPTIONS, output=tmp_path, resume=True)
+    assert all(map(torch.equal, weights(again), weights(whole)))
+
+
+def test_a_gradient_that_is_no_number_never_reaches_weights_or_checkpoint(tmp_path):
+    """The loss itself is fine, so that a check of the loss alone would save broken weights after this step."""
+    model, steps = Line(), []
+
+    def breaks_at_7(model, batch):
+        steps.append(len(steps))
+        return loss_of(model, batch) + ((model.head.weight * 0).sqrt().sum() if len(steps) == 8 else 0)
+
+    with pytest.raises(FloatingPointError, match="gradients are no longer finite at step 7. Lower learning_rate .* still holds the last good checkpoint"):
+        fit(model, POINTS, breaks_at_7, OPTIONS, output=tmp_path, save_steps=1)
+    saved = torch.load(tmp_path / "training.pt", weights_only=True)
+    assert saved["state"] == {"step": 7} and all(torch.isfinite(value).all() for value in [*saved["model"].values(), *weights(model)])
 
 
 def test_frozen_parameters_stay_and_heads_have_their_own_rate():

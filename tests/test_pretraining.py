@@ -1,6 +1,8 @@
 """The data pipeline and the loss of pretraining, on text of data/ and a tiny model."""
 
 import gzip
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -220,3 +222,92 @@ def test_bfloat16_trains_like_float32(cache, tokenizer, tmp_path):
         losses[bfloat16] = [entry["mlm_loss"] for entry in log if entry["event"] == "train"]
         assert all(p.dtype == torch.float32 for p in BertForPreTraining.from_pretrained(output / "model").parameters())
     assert losses[True] != losses[False] and losses[True] == pytest.approx(losses[False], rel=0.01)
+
+
+# ---------------------------------------------------------------- broken runs; tests/runs/kills.py kills real ones
+
+RECIPE = dict(tokens=4000, batch_tokens=150, dropout=0.1, seed=3)
+
+
+def run(cache, tokenizer, output, resume=False, learning_rate=6e-4, callback=None):
+    """A tiny pretraining that saves after every step; its log, without speeds."""
+    from transformers import BertConfig, BertForPreTraining
+
+    torch.manual_seed(0)
+    model = BertForPreTraining(BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32))
+    options = pt.PretrainOptions(**RECIPE, learning_rate=learning_rate)
+    shares = {"evaluate_every": 0.25, "held_out_pairs": 4, "snapshots": (0.5,)}
+    log = pt.pretrain(model, tokenizer, cache, output, options, resume=resume, save_minutes=0, callback=callback, progress=False, **shares)
+    return [{name: value for name, value in entry.items() if name != "tokens_per_second"} for entry in log]
+
+
+def weights_in(output):
+    return torch.load(output / "training.pt", weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(cache, tokenizer, tmp_path_factory):
+    output = tmp_path_factory.mktemp("unbroken")
+    return output, run(cache, tokenizer, output)
+
+
+def assert_same(output, log, unbroken):
+    theirs = weights_in(unbroken[0])
+    assert log == unbroken[1] and all(torch.equal(value, theirs[name]) for name, value in weights_in(output).items())
+    assert (output / "snapshots/0.5/model.safetensors").read_bytes() == (unbroken[0] / "snapshots/0.5/model.safetensors").read_bytes()
+
+
+def test_nothing_that_was_due_is_forgotten_wherever_a_run_breaks(cache, tokenizer, unbroken, tmp_path, monkeypatch):
+    """Broken right after each checkpoint in turn: evaluations, snapshot and running means of the log are those of an unbroken run."""
+    save = pt.save_training
+
+    def save_then_break(*arguments):
+        save(*arguments)
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(pt, "save_training", save_then_break)
+    for life in range(unbroken[1][-1]["step"]):
+        with pytest.raises(RuntimeError, match="power cut"):
+            run(cache, tokenizer, tmp_path, resume=life > 0)
+    monkeypatch.undo()
+    assert_same(tmp_path, run(cache, tokenizer, tmp_path, resume=True), unbroken)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 16 MiB; skipped where mounting is not allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not shutil.which("mount") or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("may not mount a file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_said_and_the_last_checkpoint_stays(cache, tokenizer, unbroken, small_disk):
+    def fill(record):
+        if record["step"] == 20:
+            (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free - 2**20))
+
+    with pytest.raises(OSError, match=r"No room is left .* last checkpoint \(training.pt\) is whole: free some room, then resume"):
+        run(cache, tokenizer, small_disk, callback=fill)
+    assert torch.load(small_disk / "training.pt", weights_only=True)["state"]["step"] == 19 and not list(small_disk.rglob("*.partial"))
+    (small_disk / "others").unlink()
+    assert_same(small_disk, run(cache, tokenizer, small_disk, resume=True), unbroken)
+
+
+def test_a_disk_that_is_full_from_the_start_says_to_begin_again(cache, tokenizer, small_disk):
+    (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free - 2**20))
+    with pytest.raises(OSError, match="Nothing was saved yet: free some room, then begin again"):
+        run(cache, tokenizer, small_disk)
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(cache, tokenizer, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"Lower learning_rate \(now 1e\+30\) or lengthen warmup.*still holds the last good checkpoint"):
+        run(cache, tokenizer, tmp_path, learning_rate=1e30)
+    assert all(torch.isfinite(value).all() for value in weights_in(tmp_path).values())
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(PermissionError, match="mine"), pt._full_disk_is_said(tmp_path):
+        raise PermissionError(13, "mine")
