@@ -37,6 +37,17 @@ def prepare(ipython=None) -> None:
     if ipython is not None:
         matplotlib.use("agg")  # figures appear through bl.plots.show, with their alt text, and nowhere else
         ipython.register_magic_function(hub, "cell")
+        stay_quiet_when_loaded_again(ipython)
+
+
+def stay_quiet_when_loaded_again(ipython) -> None:
+    """Let a second Run All in the same kernel load the extension again: IPython would print that it is loaded already."""
+
+    def forget(result=None) -> None:
+        ipython.extension_manager.loaded.discard("bertlab")
+        ipython.events.unregister("post_run_cell", forget)
+
+    ipython.events.register("post_run_cell", forget)
 
 
 def hub(line: str, cell: str) -> None:

@@ -17,3 +17,11 @@ def test_a_hub_cell_is_passed_over_and_says_how_to_run_it(shell, capsys):
     assert "was_run" not in shell.user_ns
     shell.run_cell("was_run = True")
     assert shell.user_ns["was_run"]
+
+
+def test_a_second_run_all_prints_nothing_more(shell, capsys):
+    for _ in range(2):
+        shell.run_cell("%load_ext bertlab")
+    capsys.readouterr()
+    shell.run_cell("%load_ext bertlab\nimport bertlab as bl")
+    assert capsys.readouterr().out == "" and shell.user_ns["bl"].__name__ == "bertlab"
