@@ -13,7 +13,7 @@ def prepare(ipython=None) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    for library in ("transformers", "sentence_transformers", "huggingface_hub"):
+    for library in ("transformers", "sentence_transformers", "huggingface_hub", "matplotlib"):  # matplotlib tells of a new font cache
         logging.getLogger(library).setLevel(logging.ERROR)
     if "transformers" in sys.modules:  # imported already, so the environment comes too late
         from transformers.utils.logging import disable_progress_bar
