@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -57,10 +58,35 @@ def lab(options) -> int:
     """Start JupyterLab on the notebooks, in place of this process where the system can do that."""
     command = lab_command(notebooks_folder(), options.port, not options.no_browser, options.extra)
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}  # this environment's kernel before one in the home folder
+    if unwritable := unwritable_home():
+        places = temporary_places(Path(tempfile.mkdtemp(prefix="bertlab-lab-")))
+        print(f"{unwritable} cannot be written: Jupyter keeps its own files in {places['JUPYTER_DATA_DIR']} instead.", flush=True)
+        environment = {**environment, **places}
     if os.name == "nt":
         return subprocess.call(command, env=environment)
     sys.stdout.flush()
     os.execve(command[0], command, environment)
+
+
+def unwritable_home() -> Path | None:
+    """The first folder that JupyterLab needs to write, none of the course's, and cannot; None if all is well."""
+    from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir, jupyter_runtime_dir
+
+    for folder in map(Path, (jupyter_runtime_dir(), jupyter_data_dir(), jupyter_config_dir())):
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+        try:
+            tempfile.TemporaryFile(dir=nearest).close()
+        except OSError:
+            return folder
+    return None
+
+
+def temporary_places(folder: Path) -> dict[str, str]:
+    """Environment variables that keep what Jupyter, IPython and matplotlib write in `folder`."""
+    names = {"JUPYTER_RUNTIME_DIR": "runtime", "JUPYTER_DATA_DIR": "data", "JUPYTER_CONFIG_DIR": "config", "IPYTHONDIR": "ipython", "MPLCONFIGDIR": "matplotlib"}
+    for name in names.values():
+        (folder / name).mkdir()
+    return {variable: str(folder / name) for variable, name in names.items()}
 
 
 def lab_command(folder: Path, port: int | None = None, browser: bool = True, extra: Sequence[str] = ()) -> list[str]:
@@ -164,6 +190,7 @@ def run_checks() -> Iterator[Check]:
         ("Python", _check_python),
         ("packages", _check_packages),
         ("kernel", _check_kernel),
+        ("Jupyter's folders", _check_home),
         ("widget manager", _check_widgets),
         ("checkpoints", _check_checkpoints),
         ("prediction", _check_prediction),
@@ -232,6 +259,13 @@ def _check_kernel() -> Iterator[Check]:
     else:
         detail = f"{spec.resource_dir} runs {program} instead of {sys.executable}"
         yield Check("FAIL", "kernel python3", detail, f"remove the folder {spec.resource_dir}")
+
+
+def _check_home() -> Iterator[Check]:
+    if unwritable := unwritable_home():
+        yield Check("INFO", "Jupyter's folders", f"{unwritable} cannot be written; `bertlab lab` uses a temporary folder instead")
+    else:
+        yield Check("OK", "Jupyter's folders", "can be written")
 
 
 def _check_widgets() -> Iterator[Check]:

@@ -107,11 +107,25 @@ def test_a_package_without_notebooks_says_so(tmp_path):
         cli.notebooks_folder(tmp_path / "bertlab")
 
 
-def test_lab_serves_the_course_to_those_with_its_token(tmp_path):
-    """The real server, started from another folder, with a home of its own."""
-    home = {name: str(tmp_path / name) for name in ("HOME", "USERPROFILE", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+JUPYTERS_PLACES = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+
+
+def unwritable_home(folder: Path) -> dict[str, str]:
+    """An environment whose home folder nobody can make, not even root: it lies in a file."""
+    (folder / "file").write_text("no folder")
+    kept = {name: value for name, value in os.environ.items() if name not in (*JUPYTERS_PLACES, "IPYTHONDIR", "MPLCONFIGDIR", "XDG_CONFIG_HOME", "APPDATA")}
+    return {**kept, "HOME": str(folder / "file" / "home"), "USERPROFILE": str(folder / "file" / "home"), "TMPDIR": str(folder)}
+
+
+@pytest.mark.parametrize("home", ["of its own", pytest.param("unwritable", marks=pytest.mark.skipif(os.name == "nt", reason="uses HOME"))])
+def test_lab_serves_the_course_to_those_with_its_token(home, tmp_path):
+    """The real server, started from another folder."""
+    if home == "unwritable":
+        environment = unwritable_home(tmp_path)
+    else:
+        environment = {**os.environ, **{name: str(tmp_path / name) for name in ("HOME", "USERPROFILE", *JUPYTERS_PLACES)}}
     command = [sys.executable, "-m", "bertlab.cli", "lab", "--no-browser", "--ServerApp.port=0"]
-    with open(tmp_path / "log", "w+") as log, subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **home}, stdout=log, stderr=log) as server:
+    with open(tmp_path / "log", "w+") as log, subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log) as server:
         try:
             address, token = wait_for(lambda: address_in(tmp_path / "log"), server).groups()
             with pytest.raises(urllib.error.HTTPError, match="403"):
@@ -119,7 +133,8 @@ def test_lab_serves_the_course_to_those_with_its_token(tmp_path):
             names = {entry["name"] for entry in get(address, token, "/api/contents")["content"]}
             assert names >= {path.name for path in (CHECKOUT / "notebooks").glob("*.ipynb")}
             assert "python3" in get(address, token, "/api/kernelspecs")["kernelspecs"]
-            assert "/lab/tree/00_start_here.ipynb" in (tmp_path / "log").read_text()
+            said = (tmp_path / "log").read_text()
+            assert "/lab/tree/00_start_here.ipynb" in said and ("cannot be written: Jupyter keeps its own files in" in said) == (home == "unwritable")
         finally:
             server.terminate()
 
@@ -147,6 +162,13 @@ def test_doctor_finds_nothing_wrong(capsys):
     assert any(re.fullmatch(r"\[OK\]   free memory +\d+\.\d GiB", line) for line in lines)
     assert any(re.fullmatch(r"\[INFO\] Hugging Face Hub +(not )?reachable.*", line) for line in lines)
     assert not any("FAIL" in line for line in lines)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="uses HOME")
+def test_doctor_is_well_with_a_home_that_cannot_be_written(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "bertlab.cli", "doctor"], cwd=CHECKOUT, env=unwritable_home(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\[INFO\] Jupyter's folders +\S+ cannot be written; `bertlab lab` uses a temporary folder", done.stdout, re.MULTILINE)
 
 
 def test_doctor_as_json_finds_a_broken_checkpoint(tmp_path, monkeypatch, capsys):
