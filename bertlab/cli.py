@@ -74,9 +74,9 @@ def unwritable_home() -> Path | None:
     from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir, jupyter_runtime_dir
 
     for folder in map(Path, (jupyter_runtime_dir(), jupyter_data_dir(), jupyter_config_dir())):
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
+            tempfile.TemporaryFile(dir=nearest).close()
         except OSError:
             return folder
     return None

@@ -66,7 +66,8 @@ def fit(
     Returns the records. The model is left in eval mode and usable, also after a stop or Ctrl-C.
 
     Raises ValueError without examples or with another recipe than the run began with, and
-    FloatingPointError when the loss or its gradient is no longer a number.
+    FloatingPointError when the loss or its gradient is no longer a number, and OSError on a full disk:
+    the last training.pt stays.
 
     >>> model = torch.nn.Linear(1, 1)
     >>> points = [(x / 8, 2 * x / 8) for x in range(-8, 9)]

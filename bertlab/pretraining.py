@@ -417,6 +417,8 @@ def pretrain(
     snapshots       shares of the run at which the weights are kept in output/snapshots/
     callback        called with every log record; returning False stops the run and saves it
     Returns the log: a list of records, also in output/log.jsonl. Ctrl-C saves, then stops.
+    Raises FloatingPointError when the loss or its gradient is no longer a number and OSError on a full disk,
+    each with what to do; the last checkpoint stays.
 
     Several GPUs or nodes: start it with `accelerate launch` or `torchrun`; bfloat16 is used on a GPU
     that has it. On a CPU it is float32 unless the recipe says bfloat16: with AVX512-BF16 or AMX that is
@@ -488,7 +490,8 @@ def pretrain(
             share = state["tokens"] / options.tokens
             while pending and share >= pending[0]:
                 if main:
-                    save_checkpoint(model, tokenizer, output / "snapshots" / f"{pending[0]:g}", own_dropout)
+                    with _full_disk_is_said(output):
+                        save_checkpoint(model, tokenizer, output / "snapshots" / f"{pending[0]:g}", own_dropout)
                 pending.pop(0)
             if (due := math.floor(share / evaluate_every + 1e-9)) > looks:
                 look()
@@ -535,7 +538,8 @@ def pretrain(
         raise KeyboardInterrupt
     model.eval()
     if main:
-        save_checkpoint(model, tokenizer, output / "model")
+        with _full_disk_is_said(output):
+            save_checkpoint(model, tokenizer, output / "model")
     return log
 
 
@@ -664,13 +668,12 @@ def save_checkpoint(model, tokenizer, folder: str | Path, dropout: float | None 
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     half = copy.deepcopy(model).cpu().half()
-    with _full_disk_is_said(folder.parent):
-        try:
-            half.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-        except Exception:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    try:
+        half.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+    except Exception:
+        shutil.rmtree(partial, ignore_errors=True)  # half a checkpoint helps nobody
+        raise
     config = json.loads((partial / "config.json").read_text())
     config["dtype"] = "float32"
     if dropout is not None:
@@ -721,8 +724,9 @@ def _full_disk_is_said(output: Path):
             causes.append(cause)
         if not any(getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(e) for e in causes):
             raise
-        kept = "the last checkpoint (training.pt) is whole" if (output / "training.pt").exists() else "nothing was saved yet"
-        raise OSError(f"No room is left on the disk of {output}; {kept}. Free some room, then resume.") from None
+        saved = (output / "training.pt").exists()
+        advice = "The last checkpoint (training.pt) is whole: free some room, then resume." if saved else "Nothing was saved yet: free some room, then begin again."
+        raise OSError(f"No room is left on the disk of {output}. {advice}") from None
 
 
 def load_training(output: Path, options: PretrainOptions) -> dict:

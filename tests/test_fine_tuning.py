@@ -77,7 +77,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
         if record["step"] == 20:
             (tmp_path / "training.pt.partial").symlink_to("/dev/full")
 
-    with pytest.raises(OSError, match="No room is left .* is whole. Free some room, then resume"):
+    with pytest.raises(OSError, match="No room is left .* is whole: free some room, then resume"):
         fit(Line(), POINTS, loss_of, OPTIONS, output=tmp_path, save_steps=10, callback=fill)
     whole, again = Line(), Line()
     fit(whole, POINTS, loss_of, OPTIONS)

@@ -289,11 +289,17 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_stays(cache, tokenizer, unb
         if record["step"] == 20:
             (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free - 2**20))
 
-    with pytest.raises(OSError, match=r"No room is left .* the last checkpoint \(training.pt\) is whole. Free some room, then resume"):
+    with pytest.raises(OSError, match=r"No room is left .* last checkpoint \(training.pt\) is whole: free some room, then resume"):
         run(cache, tokenizer, small_disk, callback=fill)
     assert torch.load(small_disk / "training.pt", weights_only=True)["state"]["step"] == 19 and not list(small_disk.rglob("*.partial"))
     (small_disk / "others").unlink()
     assert_same(small_disk, run(cache, tokenizer, small_disk, resume=True), unbroken)
+
+
+def test_a_disk_that_is_full_from_the_start_says_to_begin_again(cache, tokenizer, small_disk):
+    (small_disk / "others").write_bytes(bytes(shutil.disk_usage(small_disk).free - 2**20))
+    with pytest.raises(OSError, match="Nothing was saved yet: free some room, then begin again"):
+        run(cache, tokenizer, small_disk)
 
 
 def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(cache, tokenizer, tmp_path):
