@@ -107,6 +107,11 @@ def counted_from_one(tokens):
     return [1 + ("[SEP]" in tokens[:place]) for place in range(len(tokens))]
 
 
+@segment_ids.mistake("You go one further at every [SEP], before you note the number. A [SEP] still belongs to the text that it closes: note first, then go further. No number is above 1.")
+def raised_before_it_is_noted(tokens):
+    return [tokens[: place + 1].count("[SEP]") for place in range(len(tokens))]
+
+
 @segment_ids.mistake("You change at the full stop. A text may hold several sentences, or no full stop at all. Only [SEP] ends text A.")
 def split_at_the_full_stop(tokens):
     return [int("." in tokens[:place]) for place in range(len(tokens))]
@@ -172,6 +177,11 @@ def embeddings(model, input_ids, attention_mask):
 @cls_after_last_layer.mistake("The mask went in as token_type_ids, so BERT took it for segments and saw no padding. Write attention_mask=attention_mask.")
 def mask_taken_for_segments(model, input_ids, attention_mask):
     return model(input_ids=input_ids, token_type_ids=attention_mask).last_hidden_state[:, 0]
+
+
+@cls_after_last_layer.mistake("The mask went in twice, also as token_type_ids. There BERT takes it for segments. Leave token_type_ids out: these are single texts.")
+def mask_given_twice(model, input_ids, attention_mask):
+    return model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=attention_mask).last_hidden_state[:, 0]
 
 
 @cls_after_last_layer.mistake("You return the vectors of all tokens, (B, T, H). Take token 0 of each text: [:, 0] behind last_hidden_state.")

@@ -86,6 +86,11 @@ def padding_in_the_maximum(hidden, attention_mask):
     return hidden.amax(1)
 
 
+@max_pool.mistake("You subtract 10 at the padding. A large number at [PAD] stays the greatest in spite of that: fill with minus infinity.")
+def too_little_subtracted(hidden, attention_mask):
+    return (hidden - 10 * (1 - attention_mask).unsqueeze(-1)).amax(1)
+
+
 @max_pool.mistake("tensor.max(1) returns two things, the values and where they were. Return .values, or use amax.")
 def values_and_places(hidden, attention_mask):
     return hidden.masked_fill(attention_mask.unsqueeze(-1) == 0, float("-inf")).max(1)

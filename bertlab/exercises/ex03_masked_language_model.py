@@ -1,5 +1,7 @@
 """Exercises of notebooks/03_masked_language_model.ipynb."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -144,7 +146,7 @@ def throws_of_dice() -> list[Case]:
     "medium",
     cases=throws_of_dice,
     hints=[
-        "Work on a copy, input_ids.clone(): the labels still need the true ids. Then write two masks of True and False, one for [MASK] and one for the random ids. Kept tokens need no work.",
+        "Work on a copy, input_ids.clone(): in training the labels still need the true ids (this is not checked). Then write two masks of True and False, one for [MASK] and one for the random ids. Kept tokens need no work.",
         "Both masks are (B, T), and both begin with chosen &: a token that was not chosen never changes. With & each comparison needs brackets: chosen & (draw < 0.8).",
         "The second mask is swapped = chosen & (draw >= 0.8) & (draw < 0.9). A mask picks the same places on both sides: out[swapped] = random_ids[swapped].",
         "out = input_ids.clone(); out[chosen & (draw < 0.8)] = mask_token_id; then the line of hint 3; return out.",
@@ -187,6 +189,18 @@ def ten_per_cent_of_all(input_ids, chosen, draw, random_ids, mask_token_id):
 def borders_on_the_wrong_side(input_ids, chosen, draw, random_ids, mask_token_id):
     out = torch.where(chosen & (draw <= 0.8), mask_token_id, input_ids)
     return torch.where(chosen & (draw > 0.8) & (draw <= 0.9), random_ids, out)
+
+
+@corrupt.mistake("A draw of exactly 0.8 became [MASK]. Only a draw below 0.8 does: <, not <=.")
+def mask_at_the_border(input_ids, chosen, draw, random_ids, mask_token_id):
+    out = torch.where(chosen & (draw <= 0.8), mask_token_id, input_ids)
+    return torch.where(chosen & (draw > 0.8) & (draw < 0.9), random_ids, out)
+
+
+@corrupt.mistake("A draw of exactly 0.9 got a random id. It keeps the token: the random ids end below 0.9, < and not <=.")
+def random_at_the_border(input_ids, chosen, draw, random_ids, mask_token_id):
+    out = torch.where(chosen & (draw < 0.8), mask_token_id, input_ids)
+    return torch.where(chosen & (draw >= 0.8) & (draw <= 0.9), random_ids, out)
 
 
 @corrupt.mistake("There is no [MASK] left: draw < 0.9 is also true for every draw below 0.8, so the random ids overwrite [MASK]. Ask for draw >= 0.8 as well.")
@@ -255,6 +269,11 @@ def mean_of_the_sentences_means(logits, labels):
 @mlm_loss.mistake("cross_entropy takes the second dimension for the choices, and here that is T, not V. Flatten first: (B * T, V) scores and (B * T,) labels. And mind a batch in which nothing is asked.")
 def not_flattened(logits, labels):
     return F.cross_entropy(logits, labels)
+
+
+@mlm_loss.mistake("cross_entropy takes the second dimension for the choices, and here that is T, not V. Flatten first: (B * T, V) scores and (B * T,) labels.")
+def not_flattened_but_guarded(logits, labels):
+    return F.cross_entropy(logits, labels) if (labels != -100).any() else 0.0
 
 
 @mlm_loss.mistake("-100 is not the id of a token, so no number can be looked up with it. Keep only the asked tokens first: logits[labels != -100] is (N, V) and labels[labels != -100] is (N,).")
@@ -343,6 +362,17 @@ def product_of_probabilities(input_ids, special, logits_of, mask_token_id):
 def logarithm_of_the_product(input_ids, special, logits_of, mask_token_id):
     rows = [torch.where(torch.arange(len(input_ids)) == t, mask_token_id, input_ids) for t in range(len(input_ids))]
     return _log_probabilities(input_ids, rows, logits_of)[special == 0].exp().prod().log()
+
+
+@pseudo_log_likelihood.mistake("You multiply the probabilities and take one logarithm at the end. In a long text the product becomes 0, and 0 has no logarithm. Add up the logarithms instead.")
+def math_log_of_the_product(input_ids, special, logits_of, mask_token_id):
+    rows = [torch.where(torch.arange(len(input_ids)) == t, mask_token_id, input_ids) for t in range(len(input_ids))]
+    return math.log(math.prod(_log_probabilities(input_ids, rows, logits_of)[special == 0].exp().tolist()))
+
+
+@pseudo_log_likelihood.mistake("That is the mean over the words. The sum is wanted: do not divide.")
+def mean_of_the_logarithms(input_ids, special, logits_of, mask_token_id):
+    return pseudo_log_likelihood.solution(input_ids, special, logits_of, mask_token_id) / max(1, int((special == 0).sum()))
 
 
 @pseudo_log_likelihood.mistake("Your sign is turned round. The logarithm of a probability is 0 or negative, and so is the sum.")

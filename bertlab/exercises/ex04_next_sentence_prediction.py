@@ -181,7 +181,7 @@ def pairs_of_pieces() -> list[Case]:
     "[CLS] A [SEP] B [SEP], at most so long",
     "medium",
     cases=pairs_of_pieces,
-    parts=("input_ids", "segments"),
+    parts=("input_ids", "token_type_ids"),
     hints=[
         "Do it in two parts: first cut A and B until everything fits, then put the special tokens in and write the segment ids.",
         "Three places are taken by special tokens: it fits when len(ids_a) + len(ids_b) + 3 <= max_length. While it does not fit, take one from the end of the longer list.",
@@ -209,6 +209,11 @@ def _joined(ids_a, ids_b, cls_id, sep_id):
 @pair_input.mistake("The result is longer than max_length: you forgot that [CLS] and two [SEP] need places too. Cut until len(ids_a) + len(ids_b) + 3 <= max_length.")
 def special_tokens_forgotten(ids_a, ids_b, cls_id, sep_id, max_length):
     return pair_input.solution(ids_a, ids_b, cls_id, sep_id, max_length + 3)
+
+
+@pair_input.mistake("The result has one token too many. There are three special tokens, [CLS] and two [SEP]: cut until len(ids_a) + len(ids_b) + 3 <= max_length.")
+def two_special_tokens_counted(ids_a, ids_b, cls_id, sep_id, max_length):
+    return pair_input.solution(ids_a, ids_b, cls_id, sep_id, max_length + 1)
 
 
 @pair_input.mistake("You cut B alone. If A is long, nothing is left of B. Take one token at a time from whichever list is longer at that moment.")

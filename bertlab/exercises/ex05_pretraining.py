@@ -69,6 +69,12 @@ def share_taken_for_tokens(seen, total, warm_up):
     return seen / warm_up if seen < warm_up else (total - seen) / (total - warm_up)
 
 
+@rate_factor.mistake("Without a warm-up you divide 0 by 0 at the first step. Go up only while share < warm_up, with < and not <=: with warm_up = 0 that is never.")
+def zero_by_zero(seen, total, warm_up):
+    share = seen / total
+    return share / warm_up if share <= warm_up else (1 - share) / (1 - warm_up)
+
+
 @rate_factor.mistake("You compare a number of tokens (seen) with a share (warm_up). Divide seen by total first, then compare.")
 def tokens_against_a_share(seen, total, warm_up):
     if seen < warm_up:

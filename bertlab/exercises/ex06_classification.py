@@ -261,6 +261,11 @@ def two_intervals_subtracted(right_a, right_b, draws):
     return low_a - high_b, high_a - low_b
 
 
+@gap_interval.mistake("You made an interval for each model and subtracted low from low and high from high. That is no interval of the gap: subtract within each draw, then take the percentiles once.")
+def same_ends_subtracted(right_a, right_b, draws):
+    return tuple(np.percentile(right_a[draws].mean(1), [2.5, 97.5]) - np.percentile(right_b[draws].mean(1), [2.5, 97.5]))
+
+
 @gap_interval.mistake("You subtracted the other way round. The gap is the accuracy of a minus the accuracy of b.")
 def b_minus_a(right_a, right_b, draws):
     return gap_interval.solution(right_b, right_a, draws)

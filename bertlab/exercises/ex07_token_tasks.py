@@ -262,9 +262,9 @@ def logits_of_windows() -> list[Case]:
     start = torch.tensor([0.0, -1, -2, -3, 1, 4, 2, 0, -1, -4])
     end = torch.tensor([0.5, -2, -1, -3, 0, 1, 5, 2, 1.5, -4])
     late_start = torch.tensor([0.0, 0, -2, -1, 1, 0, 2, 6, 1, -2])
-    early_end = torch.tensor([0.0, -1, -1, -2, 1, 7, 3, 2, 1, -1])
+    early_end = torch.tensor([0.0, -1, -1, -2, 1, 7, 3, 1.5, 1, -1])
     in_question = torch.tensor([0.0, 9, 1, -1, 2, 3, 1, 0, 0, -2]), torch.tensor([0.0, 2, 8, -1, 0, 1, 4, 0, 0, 7])
-    far_start, far_end = torch.tensor([0.0, -1, -1, -2, 6, 1, 0, 2, 1, -1]), torch.tensor([0.0, -1, -1, -2, 1, 2, 0, 1, 6, -1])
+    far_start, far_end = torch.tensor([0.0, -1, -1, -2, 6, 1, 0, 1.5, 1, -1]), torch.tensor([0.0, -1, -1, -2, 1, 2, 0, 1, 6, -1])
     below_zero = torch.tensor([-9.0, -8, -7, -9, -6, -2, -5, -4, -3, -9]), torch.tensor([-9.0, -8, -7, -9, -6, -4, -1.5, -5, -3, -9])
     silent = torch.tensor([4.0, -1, -2, -3, 1, 3, 2, 0, -1, -4]), torch.tensor([4.5, -2, -1, -3, 0, 1, 3, 2, 1.5, -4])
     return [
@@ -335,6 +335,11 @@ def end_before_start(start, end, passage, longest, threshold):
 @answer_or_none.mistake("A span of exactly `longest` tokens is allowed, and you leave it out. range(i, i + longest) holds `longest` places.")
 def one_token_short(start, end, passage, longest, threshold):
     return answer_or_none.solution(start, end, passage, longest - 1, threshold)
+
+
+@answer_or_none.mistake("A span of one token more than `longest` won. From first to last there are last - first + 1 tokens.")
+def one_token_too_long(start, end, passage, longest, threshold):
+    return answer_or_none.solution(start, end, passage, longest + 1, threshold)
 
 
 @answer_or_none.mistake("[CLS] must be ahead by more than the threshold. If it is ahead by exactly as much, the span is the answer: > and not >=.")

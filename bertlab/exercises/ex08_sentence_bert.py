@@ -67,6 +67,12 @@ def half_of_the_table(vectors):
     return mean_cosine.solution(vectors) / 2
 
 
+@mean_cosine.mistake("triu(1) keeps its shape, (N, N), with zeros below: mean() divides by all N * N places. Divide the sum by the number of pairs, N * (N - 1) / 2.")
+def mean_with_the_zeros(vectors):
+    unit = normalize(vectors, dim=-1)
+    return (unit @ unit.T).triu(1).mean()
+
+
 @mean_cosine.mistake("You normalise along the batch (dim 0), each column for itself. A vector is a row: use dim=-1.")
 def normalised_down_the_columns(vectors):
     unit = normalize(vectors, dim=0)
@@ -140,6 +146,17 @@ def always_the_first(anchors, positives, negatives):
     return cross_entropy(20 * _cosines(anchors, torch.cat([positives, negatives])), torch.zeros(len(anchors), dtype=torch.long))
 
 
+@ranking_loss.mistake("Each anchor sees all positives, but of the negatives only its own: B + 1 candidates. The negatives of the other anchors are candidates too: 2B.")
+def own_negative_only(anchors, positives, negatives):
+    own = torch.cosine_similarity(anchors, negatives, dim=-1).unsqueeze(1)
+    return cross_entropy(20 * torch.cat([_cosines(anchors, positives), own], dim=1), torch.arange(len(anchors)))
+
+
+@ranking_loss.mistake("That is the sum over the anchors. Take the mean, which is what cross_entropy does by itself.")
+def sum_over_the_anchors(anchors, positives, negatives):
+    return len(anchors) * ranking_loss.solution(anchors, positives, negatives)
+
+
 @ranking_loss.mistake("Each anchor sees its own triple only, two candidates. The partners of all other anchors are candidates too: that is what in-batch negatives means.")
 def own_triple_only(anchors, positives, negatives):
     both = torch.stack([torch.cosine_similarity(anchors, x, dim=-1) for x in (positives, negatives)], dim=1)
@@ -196,11 +213,21 @@ def pearson_of_the_values(a, b):
 
 @spearman.mistake("argsort once says which element comes first, second and so on. A rank is the other way round: the place of each element. (argsort of argsort is nearer.)")
 def argsort_once(a, b):
+    return np.corrcoef(a.argsort(), b.argsort())[0, 1]
+
+
+@spearman.mistake("A rank is the other way round: the place of each element.")
+def stable_argsort_once(a, b):  # another result than argsort() on some machines only
     return np.corrcoef(a.argsort(kind="stable"), b.argsort(kind="stable"))[0, 1]
 
 
 @spearman.mistake("argsort of argsort gives equal values different ranks, by where they stand in the list. Equal values must share the mean of their places.")
-def ties_by_position(a, b):
+def argsort_of_argsort(a, b):
+    return np.corrcoef(*(x.argsort().argsort() for x in (a, b)))[0, 1]
+
+
+@spearman.mistake("Equal values must share the mean of their places.")
+def ties_by_position(a, b):  # another result than argsort() on some machines only
     return np.corrcoef(*(x.argsort(kind="stable").argsort(kind="stable") for x in (a, b)))[0, 1]
 
 

@@ -107,6 +107,16 @@ def places_from_zero(ranked, relevant):
     return sum(next((1 / place for place, p in enumerate(found) if p in right), 0) for found, right in zip(ranked, relevant)) / len(ranked)
 
 
+@mean_reciprocal_rank.mistake("A query without a right passage has no rank, and you divide by it. Such a query gives 0.")
+def division_at_a_miss(ranked, relevant):
+    return sum(len(_ranks(*pair)[:1]) / sum(_ranks(*pair)[:1]) for pair in zip(ranked, relevant)) / len(ranked)
+
+
+@mean_reciprocal_rank.mistake("The first and the second place count the same in your code: you count from 0 and take 0 for 1. Use enumerate(found, 1).")
+def first_and_second_place_alike(ranked, relevant):
+    return sum(next((1 / max(place, 1) for place, p in enumerate(found) if p in right), 0) for found, right in zip(ranked, relevant)) / len(ranked)
+
+
 @mean_reciprocal_rank.mistake("That is the mean of the ranks. Take 1 / rank of each query first, then the mean: a place near the top must give a large number.")
 def mean_of_the_ranks(ranked, relevant):
     first = [min(_ranks(*pair), default=0) for pair in zip(ranked, relevant)]
@@ -165,7 +175,7 @@ def fuse(rankings, constant):
     for ranking in rankings:
         for rank, passage in enumerate(ranking, 1):  # the first place has rank 1
             points[passage] = points.get(passage, 0) + 1 / (constant + rank)
-    return sorted(points, key=lambda passage: (-points[passage], passage))  # most points first, then the smaller index
+    return sorted(points, key=lambda passage: (-points[passage], passage))  # most points first, then the smaller number
 
 
 def _points(rankings, of_rank) -> dict:
