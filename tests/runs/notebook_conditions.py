@@ -49,7 +49,7 @@ OLDEST = {
     "ONEDNN_MAX_CPU_ISA": "SSE41",
     "DNNL_MAX_CPU_ISA": "SSE41",
     "OPENBLAS_CORETYPE": "NEHALEM",
-    "NPY_DISABLE_CPU_FEATURES": "AVX2 AVX512F AVX512_SKX",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
 }
 READ_ONLY = {"HOME": "{home}", "JUPYTER_RUNTIME_DIR": "{temporary}/runtime"}  # nbval itself must write its connection file somewhere
 CONDITIONS = {
@@ -69,7 +69,7 @@ CONDITIONS = {
     "torch-avx2": Condition("ATEN_CPU_CAPABILITY=avx2", {"ATEN_CPU_CAPABILITY": "avx2"}),
     "mkl-compatible": Condition("MKL_CBWR=COMPATIBLE", {"MKL_CBWR": "COMPATIBLE"}),
     "onednn-sse41": Condition("ONEDNN_MAX_CPU_ISA=SSE41", {"ONEDNN_MAX_CPU_ISA": "SSE41", "DNNL_MAX_CPU_ISA": "SSE41"}),
-    "openblas-nehalem": Condition("OPENBLAS_CORETYPE=NEHALEM, numpy without AVX", {name: OLDEST[name] for name in ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES")}),
+    "openblas-nehalem": Condition("OPENBLAS_CORETYPE=NEHALEM, numpy without AVX2 and AVX512", {name: OLDEST[name] for name in ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES")}),
 }
 
 
