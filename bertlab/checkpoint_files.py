@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import struct
 from collections.abc import Callable
 from functools import wraps
@@ -16,6 +17,7 @@ from pathlib import Path
 HEADER = 20_000_000  # bytes of a safetensors header that are read; 1,000 tensors need about 100,000
 JSON_FILE = 100_000_000  # bytes of a JSON file; the largest multilingual tokenizer.json has about 35,000,000
 BITS = {"F4": 4, "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64}
+LARGEST = 10_000_000  # the largest number that a configuration may hold
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "spiece.model", "vocab.json")
 INDEX = "model.safetensors.index.json"
 
@@ -62,12 +64,13 @@ def check_folder(folder: str | Path) -> None:
     if not any((folder / file).is_file() for file in TOKENIZERS):
         raise CheckpointError(f"{folder} holds no tokenizer (tokenizer.json or vocab.txt): save it there with tokenizer.save_pretrained(folder).")
     _check_vocabulary(folder)
-    config_of(folder)
-    tensor_names(folder)
+    _check_sizes(folder, config_of(folder), tensor_names(folder))
     _check_shards(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if (folder / name).is_file():
             _check_names(folder / name, read_json(folder / name))
+    if (folder / "adapter_config.json").exists():  # it may send transformers to another model
+        raise CheckpointError(f"{folder} holds an adapter (adapter_config.json): merge it into its model and save that with save_pretrained.")
 
 
 def check_links(folder: str | Path) -> None:
@@ -79,8 +82,8 @@ def check_links(folder: str | Path) -> None:
     in_cache = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
     allowed = folder.parents[2] if in_cache else folder
     for file in folder.iterdir():
-        if file.is_symlink() and not file.resolve().is_relative_to(allowed):
-            raise CheckpointError(f"{file} is a link to a file outside of its folder ({file.resolve()}): copy that file into the folder instead.")
+        if file.is_symlink() and not (real := Path(os.path.realpath(file))).is_relative_to(allowed):  # Path.resolve fails on a link to itself
+            raise CheckpointError(f"{file} is a link to a file outside of its folder ({real}): copy that file into the folder instead.")
 
 
 def read_json(file: Path) -> dict:
@@ -162,6 +165,14 @@ def _check_vocabulary(folder: Path) -> None:
     for name in TOKENIZERS:
         if (folder / name).is_file() and not (folder / name).stat().st_size:
             raise CheckpointError(f"{folder / name} is empty: copy or download the checkpoint again.")
+
+
+def _check_sizes(folder: Path, config: dict, tensors: tuple[str, ...]) -> None:
+    """Numbers that would have transformers build a model without end."""
+    for name, value in config.items():
+        most = len(tensors) if "layers" in name else LARGEST
+        if type(value) in (int, float) and not abs(value) <= most:
+            raise CheckpointError(f"{folder / 'config.json'} says {name} = {value}, more than its weights can have: copy or download the checkpoint again.")
 
 
 def _check_shards(folder: Path) -> None:

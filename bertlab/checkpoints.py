@@ -159,9 +159,15 @@ def load_tokenizer(folder: str):
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the Rust tokenizer raises plain Exception
         raise _cannot_load("tokenizer", folder, error) from None
+    entries = config_of(Path(folder)).get("vocab_size")
+    if isinstance(entries, int) and len(tokenizer) > entries:
+        raise CheckpointError(f"The tokenizer in {folder} has {len(tokenizer)} entries, its model {entries}: they do not belong together, copy or download both again.")
+    if tokenizer.pad_token is None or not tokenizer.is_fast:
+        raise CheckpointError(f"The tokenizer in {folder} cannot be used here (no padding token, or no tokenizer.json): choose a checkpoint such as bert-base-uncased.")
+    return tokenizer
 
 
 @remembered

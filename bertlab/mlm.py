@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from .checkpoints import load_model, load_tokenizer, resolve
+from .checkpoints import load_model, load_tokenizer, require, resolve
 from .tokens import check_text, tokenize
 
 IGNORE = -100  # the label that cross_entropy skips
@@ -131,6 +131,7 @@ def predict_masked(text: str, top_k: int = 5, *, model: str | None = None) -> li
     tokenizer = load_tokenizer(folder)
     if not isinstance(top_k, int) or not 1 <= top_k <= tokenizer.vocab_size:
         raise ValueError(f"top_k must be a whole number from 1 to {tokenizer.vocab_size}, not {top_k!r}.")
+    require(folder, "mlm")
     masks = check_text(text).count(tokenizer.mask_token)
     if not masks:
         raise ValueError(f"There is no {tokenizer.mask_token} in {text!r:.80}: put {tokenizer.mask_token} where a word is hidden.")

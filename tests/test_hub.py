@@ -352,7 +352,7 @@ def test_a_cached_model_is_used_without_any_request(place, monkeypatch):
 
 # ---------------------------------------------------------------- black holes, one by one (soak)
 
-DROP = "ip link set lo up && ip link add hole type dummy && ip addr add 192.0.2.1/24 dev hole && ip link set hole up && "
+DROP = "ip link set lo up && ip tuntap add hole mode tun && ip addr add 192.0.2.1/24 dev hole && ip link set hole up && "
 NO_NAMES = DROP + "echo 'nameserver 192.0.2.53' > $HF_HOME/resolv && mount --bind $HF_HOME/resolv /etc/resolv.conf && "
 
 
