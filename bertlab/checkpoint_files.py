@@ -97,7 +97,8 @@ def read_json(file: Path) -> dict:
     except RecursionError:
         raise CheckpointError(f"{file} cannot be read (it is nested too deeply): copy or download the checkpoint again.") from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}): copy or download the checkpoint again.") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"{file} cannot be read ({reason}): copy or download the checkpoint again.") from None
     return found
 
 

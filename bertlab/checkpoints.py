@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from .checkpoint_files import CheckpointError, check_folder, check_links, config_of, remembered, tensor_names
+from .inputs import short
 
 
 # SHA-256 of each bundled model.safetensors
@@ -112,8 +113,10 @@ def _verify(file: Path, sha256: str, changed: int) -> None:
 
 
 def parts(folder: str | Path) -> Parts:
-    """Which heads the checkpoint in `folder` carries, read from its files without loading the weights."""
-    names, config = tensor_names(Path(folder)), config_of(Path(folder))
+    """Which heads the checkpoint in `folder` carries, read from its files without loading the weights; CheckpointError if it is none."""
+    if not isinstance(folder, (str, Path)) or len(str(folder)) > 400 or not str(folder).isprintable():
+        raise CheckpointError(f"A checkpoint is a folder, not {short(folder)}: give the folder that save_pretrained wrote.")
+    config, names = config_of(Path(folder)), tensor_names(Path(folder))
     return Parts(
         mlm=any(n.startswith(("cls.predictions.", "lm_head.", "vocab_transform.", "predictions.", "generator_predictions.")) for n in names),
         nsp=any(n.startswith("cls.seq_relationship.") for n in names),

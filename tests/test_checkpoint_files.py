@@ -21,19 +21,8 @@ LAYER = "bert.encoder.layer.0.output.dense.weight"
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory) -> Path:
-    """A tiny BERT with every head, and the bundled tokenizer."""
-    import torch
-    from transformers import BertConfig, BertForPreTraining
-
-    folder, bundled = tmp_path_factory.mktemp("tiny"), checkpoints.bundled_folder("BERT")
-    torch.manual_seed(0)
-    size = json.loads((bundled / "config.json").read_text())["vocab_size"]
-    config = BertConfig(vocab_size=size, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
-    BertForPreTraining(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(bundled / name, folder)
-    return folder
+def original(tiny_bert) -> Path:
+    return tiny_bert
 
 
 def use() -> tuple:
@@ -339,7 +328,7 @@ def test_every_damage_costs_little_memory_and_time(original, tmp_path):
     for number, (damage, (change, _)) in enumerate(DAMAGES.items()):
         folder = Path(shutil.copytree(original, tmp_path / str(number) / "copy"))
         change(folder)
-        result = subprocess.run([sys.executable, "-c", ALONE], env={**os.environ, "BERTLAB_BERT": str(folder)}, capture_output=True, text=True, timeout=300)
+        result = subprocess.run([sys.executable, "-c", ALONE], env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "BERTLAB_BERT": str(folder)}, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, (damage, result.stderr[-2000:])
         said, seconds, megabytes = result.stdout.split()
         assert said == "CheckpointError" and float(seconds) < 20 and int(megabytes) < 500, (damage, result.stdout)
