@@ -303,7 +303,7 @@ def test_a_hub_that_accepts_and_never_answers(tmp_path):
 
 def test_the_process_is_killed_and_the_next_one_goes_on(tmp_path):
     given = {"HF_HOME": str(tmp_path)}
-    with HubStandIn({NAME: bl.BERT}, faults=[Fault(WEIGHTS, pause=0.01, times=1)]) as standin:
+    with HubStandIn({NAME: bl.BERT}, faults=[Fault(WEIGHTS, pause=0.004, times=1)]) as standin:
         process = start(HF_ENDPOINT=standin.url, **given)
         while standin.sent[WEIGHTS] < WHOLE // 3 and process.poll() is None:
             time.sleep(0.01)
@@ -320,7 +320,7 @@ def test_the_process_is_killed_and_the_next_one_goes_on(tmp_path):
 
 
 def test_two_processes_download_once(tmp_path):
-    with HubStandIn({NAME: bl.BERT}, faults=[Fault(WEIGHTS, pause=0.005)]) as standin:
+    with HubStandIn({NAME: bl.BERT}, faults=[Fault(WEIGHTS, pause=0.001)]) as standin:
         both = [start(HF_ENDPOINT=standin.url, HF_HOME=str(tmp_path)) for _ in range(2)]
         said = {answer(process)[2] for process in both}
     assert len(said) == 1 and (Path(said.pop()) / WEIGHTS).stat().st_size == WHOLE

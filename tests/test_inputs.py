@@ -29,7 +29,7 @@ from bertlab.quiz import Option, Question
 PACKAGE = str(Path(bl.__file__).parent)
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture, HealthCheck.large_base_example, HealthCheck.filter_too_much]
 EVERYDAY = settings(max_examples=12, derandomize=True, deadline=None, database=None, suppress_health_check=CHECKS, phases=[Phase.generate])
-SOAK = settings(max_examples=2000, deadline=None, database=None, suppress_health_check=CHECKS, print_blob=True)
+SOAK = settings(max_examples=1000, deadline=None, database=None, suppress_health_check=CHECKS, print_blob=True)
 
 # ---------------------------------------------------------------- inputs
 
@@ -364,7 +364,7 @@ def test_a_panel_shows_a_result_or_words(name, tiny):
 @pytest.mark.soak
 @pytest.mark.parametrize("name", panels())
 def test_a_panel_shows_a_result_or_words_thousands_of_times(name, tiny):
-    repeat(SOAK, st.data(), lambda drawn: press(panels()[name](), drawn, 3), 400)
+    repeat(SOAK, st.data(), lambda drawn: press(panels()[name](), drawn, 3), 150)
 
 
 def test_every_panel_is_covered():
