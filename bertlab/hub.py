@@ -22,7 +22,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from .checkpoint_files import CheckpointError
+from .checkpoint_files import CheckpointError, remembered
 
 T = TypeVar("T")
 PATIENCE = 4.0  # seconds that the Hub has for its first answer
@@ -93,9 +93,19 @@ def cached(name: str) -> Path | None:
     if not re.fullmatch("[0-9a-f]{40}", commit) or not folder.is_dir():
         return None
     try:
-        return folder if all(_is_whole(folder / file.name, file, hash_up_to=SMALL) for file in _listing(storage, folder)) else None
+        _check_snapshot(str(folder))
     except OSError:
         return None
+    return folder
+
+
+@remembered
+def _check_snapshot(folder: str) -> None:
+    """OSError unless every file of a snapshot is there and whole."""
+    snapshot = Path(folder)
+    for file in _listing(snapshot.parent.parent, snapshot):
+        if not _is_whole(snapshot / file.name, file, hash_up_to=SMALL):
+            raise OSError(f"{file.name} is missing or damaged")
 
 
 def _storage(name: str) -> Path:
