@@ -25,7 +25,7 @@ from typing import TypeVar
 from .checkpoint_files import CheckpointError, remembered
 
 T = TypeVar("T")
-PATIENCE = 4.0  # seconds that the Hub has for its first answer
+PATIENCE = 3.5  # seconds that the Hub has for its first answer
 STALL = 10.0  # seconds without a byte, after which a connection counts as cut
 TRIES = 4  # connections for one file
 PAUSE = 1.0  # seconds between them
