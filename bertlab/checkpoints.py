@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import re
-import socket
-import struct
-import threading
-import urllib.parse
 import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-
-class CheckpointError(Exception):
-    """Weights are missing, damaged or of the wrong kind; the message says what to do."""
+from .checkpoint_files import CheckpointError, check_folder, check_links, config_of, remembered, tensor_names
+from .inputs import short
 
 
 # SHA-256 of each bundled model.safetensors
@@ -93,10 +87,12 @@ def resolve(name: str) -> str:
     if not choice:
         folder = bundled_folder(name)
         check_folder(folder)
-        _verify(folder / "model.safetensors", SHA256[name])
+        file = folder / "model.safetensors"
+        _verify(file, SHA256[name], file.stat().st_mtime_ns)
         return str(folder)
     folder = Path(choice).expanduser()
     if folder.is_dir():
+        check_links(folder)
         check_folder(folder)
         return str(folder.resolve())
     if folder.is_absolute() or choice.startswith((".", "~")) or "\\" in choice:
@@ -105,7 +101,8 @@ def resolve(name: str) -> str:
 
 
 @cache
-def _verify(file: Path, sha256: str) -> None:
+def _verify(file: Path, sha256: str, changed: int) -> None:
+    """Hash a file once for each time that it `changed`; a failure is not remembered."""
     with open(file, "rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != sha256:
@@ -115,32 +112,16 @@ def _verify(file: Path, sha256: str) -> None:
         )
 
 
-def check_folder(folder: str | Path) -> None:
-    """Raise CheckpointError unless `folder` holds a configuration, safetensors weights and a tokenizer."""
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder} holds no config.json, so it is no checkpoint: give the folder that save_pretrained wrote.")
-    if not any(folder.glob("*.safetensors")):
-        if any(folder.glob("*.bin")):
-            raise CheckpointError(
-                f"{folder} holds pickled weights (.bin), which can run code when they are opened; bertlab reads safetensors only. "
-                "Convert them with model.save_pretrained(folder) where you trust them."
-            )
-        raise CheckpointError(f"{folder} holds no model.safetensors: the download or copy is not complete.")
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt", "spiece.model", "vocab.json")):
-        raise CheckpointError(f"{folder} holds no tokenizer (tokenizer.json or vocab.txt): save it there with tokenizer.save_pretrained(folder).")
-    _config(folder)
-    _tensor_names(folder)
-
-
 def parts(folder: str | Path) -> Parts:
-    """Which heads the checkpoint in `folder` carries, read from its files without loading the weights."""
-    names, config = _tensor_names(Path(folder)), _config(Path(folder))
+    """Which heads the checkpoint in `folder` carries, read from its files without loading the weights; CheckpointError if it is none."""
+    if not isinstance(folder, (str, Path)) or len(str(folder)) > 400 or not str(folder).isprintable():
+        raise CheckpointError(f"A checkpoint is a folder, not {short(folder)}: give the folder that save_pretrained wrote.")
+    config, names = config_of(Path(folder)), tensor_names(Path(folder))
     return Parts(
         mlm=any(n.startswith(("cls.predictions.", "lm_head.", "vocab_transform.", "predictions.", "generator_predictions.")) for n in names),
         nsp=any(n.startswith("cls.seq_relationship.") for n in names),
         pooler=any("pooler.dense.weight" in n or n.endswith("pooler.weight") for n in names),
-        segments=config.get("type_vocab_size", 0) >= 2,
+        segments=isinstance(kinds := config.get("type_vocab_size", 0), int) and kinds >= 2,
     )
 
 
@@ -154,110 +135,57 @@ def require(folder: str | Path, part: str) -> None:
         )
 
 
-def _config(folder: Path) -> dict:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'config.json'} cannot be read ({error}): copy or download the checkpoint again.") from None
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise CheckpointError(f"{folder / 'config.json'} names no model_type: is this a transformers checkpoint?")
-    return config
-
-
-@cache
-def _tensor_names(folder: Path) -> tuple[str, ...]:
-    """The tensors' names from each safetensors file's header: eight bytes of length, then JSON."""
-    names: list[str] = []
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with open(file, "rb") as stream:
-                (length,) = struct.unpack("<Q", stream.read(8))
-                if length > min(100_000_000, file.stat().st_size):
-                    raise ValueError("its header is longer than the file")
-                header = json.loads(stream.read(length))
-        except (OSError, ValueError, struct.error) as error:
-            raise CheckpointError(f"{file} is damaged ({error}): copy or download the checkpoint again.") from None
-        names += [name for name in header if name != "__metadata__"]
-    return tuple(names)
-
-
-# ---------------------------------------------------------------- the Hub
-
-
-def hub_reachable(timeout: float = 3.0) -> bool:
-    """Whether the Hub (or the mirror in HF_ENDPOINT, or a proxy on the way) accepts a connection within `timeout` seconds."""
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    proxy = next((os.environ[v] for v in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy") if os.environ.get(v)), "")
-    local = urllib.parse.urlsplit(endpoint).hostname in ("localhost", "127.0.0.1", "::1")
-    target = urllib.parse.urlsplit(proxy if proxy and not local else endpoint)
-    answer: list[bool] = []
-
-    def try_it() -> None:
-        try:
-            port = target.port or (80 if target.scheme == "http" else 443)
-            socket.create_connection((target.hostname, port), timeout=timeout).close()
-            answer.append(True)
-        except (OSError, ValueError):
-            pass
-
-    thread = threading.Thread(target=try_it, daemon=True)  # a name server that never answers has no time-out of its own
-    thread.start()
-    thread.join(timeout)
-    return bool(answer)
-
-
-_HUB_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
-
-
 def _from_hub(name: str, variable: str) -> str:
     """The local folder of a Hub model: from the cache, else downloaded, else a CheckpointError within seconds."""
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII) or ".." in name or "--" in name:
         raise CheckpointError(f"{variable}={name} is neither a folder nor a Hub name such as bert-base-uncased.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from . import hub
 
-    def fetch(**options) -> str:
-        folder = snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=["onnx/*", "openvino/*"], **options)
-        check_folder(folder)
-        return folder
-
-    try:
-        return fetch(local_files_only=True)
-    except (LocalEntryNotFoundError, CheckpointError, OSError):
-        pass  # not cached, or only in part
-    advice = f"unset {variable} to use the bundled model, or set it to a folder with a checkpoint."
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE") or not hub_reachable():
-        raise CheckpointError(f"{name} is not on this machine and the Hub cannot be reached: connect to the network, or {advice}")
-    try:
-        return fetch()
-    except RepositoryNotFoundError:
-        raise CheckpointError(f"The Hub has no model called {name}: check the spelling of {variable}, or {advice}") from None
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{name} could not be downloaded ({reason}): try again, or {advice}") from None
+    if (folder := hub.cached(name)) is not None:
+        try:
+            check_folder(folder)
+            return str(folder)
+        except CheckpointError:
+            pass  # only a part of the model: download the rest
+    folder = hub.download(name, f"unset {variable} to use the bundled model, or set it to a folder with a checkpoint.")
+    check_links(folder)
+    check_folder(folder)
+    return str(folder)
 
 
 # ---------------------------------------------------------------- loading, once
 
 
-@cache
+@remembered
 def load_tokenizer(folder: str):
-    """The tokenizer in `folder`, loaded once a process."""
+    """The tokenizer in `folder`, loaded once a process, and again when a file there changes."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the Rust tokenizer raises plain Exception
+        raise _cannot_load("tokenizer", folder, error) from None
+    entries = config_of(Path(folder)).get("vocab_size")
+    if isinstance(entries, int) and len(tokenizer) > entries:
+        raise CheckpointError(f"The tokenizer in {folder} has {len(tokenizer)} entries, its model {entries}: they do not belong together, copy or download both again.")
+    if tokenizer.pad_token is None or not tokenizer.is_fast:
+        raise CheckpointError(f"The tokenizer in {folder} cannot be used here (no padding token, or no tokenizer.json): choose a checkpoint such as bert-base-uncased.")
+    return tokenizer
 
 
-@cache
+@remembered
 def load_model(folder: str, task: str = "encoder"):
-    """A model in eval mode, float32, loaded once a process; task is "encoder", "mlm" or "nsp".
+    """A model in eval mode, float32, loaded once a process, and again when a file there changes; task is "encoder", "mlm" or "nsp".
 
     A complete BERT is read once: the three models are ordinary transformers objects that share its weights.
+    Raises CheckpointError rather than fill in weights that the checkpoint lacks.
     """
-    if task in ("mlm", "nsp"):
+    if task not in ("encoder", "mlm", "nsp"):
+        raise ValueError(f"There is no task {task!r}: choose from encoder, mlm, nsp.")
+    if task != "encoder":
         require(folder, task)
     found = parts(folder)
-    if found.mlm and found.nsp and _config(Path(folder))["model_type"] == "bert":
+    if found.mlm and found.nsp and config_of(Path(folder))["model_type"] == "bert":
         return _view(_load_whole(folder), task)
     from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForNextSentencePrediction
 
@@ -266,26 +194,40 @@ def load_model(folder: str, task: str = "encoder"):
 
 
 def _load(kind, folder: str):
+    """`kind`'s model from a folder, with every weight from its files; only a pooler may be new, where the checkpoint has none."""
     import torch
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # what is lacking was said by `require`
+    logging.set_verbosity_error()  # what is lacking is said below
     logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"The checkpoint in {folder} cannot be loaded ({reason}): copy or download it again.") from None
+        model, report = kind.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # a configuration that makes no sense raises anything
+        raise _cannot_load("checkpoint", folder, error) from None
     finally:
         logging.set_verbosity(level)
         if bars:
             with warnings.catch_warnings():  # it warns where the environment forbids bars
                 warnings.simplefilter("ignore")
                 logging.enable_progress_bar()
+    missing = sorted(name for name in report["missing_keys"] if parts(folder).pooler or "pooler" not in name)
+    if missing:
+        raise CheckpointError(f"The checkpoint in {folder} lacks {len(missing)} tensors, such as {missing[0]}: copy or download it again.")
+    if wrong := [name for name, weight in model.state_dict().items() if weight.is_floating_point() and not weight.isfinite().all()]:
+        raise CheckpointError(f"The checkpoint in {folder} holds numbers that are not finite, in {wrong[0]}: train it again, or copy or download it again.")
+    return model.eval()
 
 
-@cache
+def _cannot_load(what: str, folder: str, error: Exception) -> CheckpointError:
+    lines = str(error).strip().splitlines()
+    reason = f"{lines[0].rstrip('.:'):.200}" if lines else type(error).__name__
+    return CheckpointError(f"The {what} in {folder} cannot be loaded ({reason}): copy or download it again.")
+
+
+@remembered
 def _load_whole(folder: str):
     from transformers import BertForPreTraining
 

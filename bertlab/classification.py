@@ -14,9 +14,10 @@ import torch
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .checkpoints import _load, resolve
+from .inputs import number, numbers, one_of, whole
 from .intervals import bootstrap
 from .pooling import pool, pooling_modes
-from .tokens import tokenize
+from .tokens import check_texts, tokenize
 
 POOLER = "pooler"  # BERT's own way: [CLS] through a dense layer and tanh
 
@@ -95,7 +96,7 @@ def bootstrap_gap(right_a: Sequence[bool], right_b: Sequence[bool], *, draws: in
     >>> bootstrap_gap([True] * 50, [False] * 50)
     (1.0, 1.0, 1.0)
     """
-    a, b = (np.atleast_2d(np.asarray(right, dtype=float)).mean(0) for right in (right_a, right_b))  # (N,)
+    a, b = (np.atleast_2d(numbers(right, "right_a and right_b", (1, 2))).mean(0) for right in (right_a, right_b))  # (N,)
     a, b = _same_length(a, b)
     return float((a - b).mean()), *bootstrap(a - b, draws, seed)
 
@@ -128,8 +129,8 @@ class SentenceClassifier(torch.nn.Module):
 
     def __init__(self, encoder: torch.nn.Module, labels: int = 2, pooling: str = POOLER, dropout: float = 0.1, seed: int = 0):
         super().__init__()
-        if pooling != POOLER and pooling not in pooling_modes():
-            raise ValueError(f"There is no pooling {pooling!r}: choose from {POOLER}, {', '.join(pooling_modes())}.")
+        one_of(pooling, [POOLER, *pooling_modes()], "pooling")
+        whole(labels, "labels", 1, 1_000_000), number(dropout, "dropout", 0, 1), whole(seed, "seed")
         if pooling == POOLER and getattr(encoder, "pooler", None) is None:
             raise ValueError(f"This {type(encoder).__name__} has no pooler: choose pooling='cls' or 'mean', or load it with its pooling layer.")
         self.encoder, self.pooling, self.dropout = encoder, pooling, torch.nn.Dropout(dropout)
@@ -172,8 +173,10 @@ def classify(model: torch.nn.Module, tokenizer, texts: Sequence[str], *, batch_s
     """The probability of each label for many texts: (N, labels), rows in the order of the texts; dropout is off."""
     was_training = model.training
     model.eval()
-    rows = [model(**batch).logits.softmax(-1) for batch in _batches(tokenizer, texts, batch_size)]
-    model.train(was_training)
+    try:
+        rows = [model(**batch).logits.softmax(-1) for batch in _batches(tokenizer, texts, batch_size)]
+    finally:
+        model.train(was_training)
     return torch.cat(rows)
 
 
@@ -185,8 +188,10 @@ def text_vectors(encoder: torch.nn.Module, tokenizer, texts: Sequence[str], pool
     """
     was_training = encoder.training
     encoder.eval()
-    rows = [_vectors(encoder, batch, pooling) for batch in _batches(tokenizer, texts, batch_size)]
-    encoder.train(was_training)
+    try:
+        rows = [_vectors(encoder, batch, pooling) for batch in _batches(tokenizer, texts, batch_size)]
+    finally:
+        encoder.train(was_training)
     return torch.cat(rows)
 
 
@@ -196,4 +201,5 @@ def _vectors(encoder, batch: dict, pooling: str) -> torch.Tensor:
 
 
 def _batches(tokenizer, texts: Sequence[str], size: int):
-    return (tokenize(list(texts[start : start + size]), tokenizer) for start in range(0, len(texts), size))
+    texts = check_texts(texts)
+    return (tokenize(texts[start : start + size], tokenizer) for start in range(0, len(texts), whole(size, "batch_size", 1)))

@@ -350,9 +350,9 @@ def free_memory() -> int:
 
 
 def _check_hub() -> Iterator[Check]:
-    from .checkpoints import hub_reachable
+    from . import hub
 
-    answer = "reachable" if hub_reachable() else "not reachable; the course does not need it"
+    answer = "reachable" if hub.reachable() else "not reachable; the course does not need it"
     yield Check("INFO", "Hugging Face Hub", answer)
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TypeVar
 
 from .checkpoints import data_folder
+from .inputs import one_of, sequence, short, whole
 
 T = TypeVar("T")
 NEGATIVE_KINDS = ("another source", "same source", "same document", "swapped")
@@ -229,7 +230,7 @@ def senses(word: str | None = None) -> list[SenseExample]:
     examples = [SenseExample(**row) for row in _rows("senses.jsonl")]
     words = sorted({e.word for e in examples})
     if word is not None and word not in words:
-        raise ValueError(f"There are no sentences for {word!r}: choose from {', '.join(words)}.")
+        raise ValueError(f"There are no sentences for {short(word)}: choose from {', '.join(words)}.")
     return [e for e in examples if word in (None, e.word)]
 
 
@@ -250,9 +251,8 @@ def next_sentence_pairs(kinds: tuple[str, ...] = ("next", *NEGATIVE_KINDS), per_
     >>> [pair.label for pair in next_sentence_pairs(("next", "swapped"), per_kind=1)]
     [0, 1]
     """
-    unknown = [k for k in kinds if k not in ("next", *NEGATIVE_KINDS)]
-    if unknown:
-        raise ValueError(f"There is no kind {unknown[0]!r}: choose from next, {', '.join(NEGATIVE_KINDS)}.")
+    kinds = [one_of(kind, ("next", *NEGATIVE_KINDS), "kind") for kind in sequence(kinds, "kinds", "kinds")]
+    whole(per_kind, "per_kind", 0), whole(seed, "seed")
     rng, texts = random.Random(seed), documents()
     places = [(d, i) for d in texts for i in range(len(d.sentences) - 1)]
     if per_kind > len(places):
@@ -306,6 +306,8 @@ def word_overlap(a: str, b: str) -> float:
     >>> word_overlap("A cat sat.", "The cat slept.")
     0.2
     """
+    if wrong := [text for text in (a, b) if not isinstance(text, str)]:
+        raise ValueError(f"word_overlap compares two strings, not {short(wrong[0])}.")
     words_a, words_b = (set(re.findall(r"[^\W_]+(?:'[^\W_]+)?", text.lower())) for text in (a, b))
     return len(words_a & words_b) / max(1, len(words_a | words_b))
 
@@ -313,7 +315,7 @@ def word_overlap(a: str, b: str) -> float:
 def _part(rows: Iterable[T], text_of: Callable[[T], str], split: str | None, test: float) -> list[T]:
     """The rows of one split, decided by `split_of` their text; all of them for None."""
     if split not in (None, "train", "test"):
-        raise ValueError(f"split is 'train', 'test' or None, not {split!r}.")
+        raise ValueError(f"split is 'train', 'test' or None, not {short(split)}.")
     return [row for row in rows if split is None or split_of(text_of(row), test) == split]
 
 

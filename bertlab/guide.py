@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .inputs import short
+
 DATA = ("none", "a few dozen", "hundreds or more")
 LATENCY = ("milliseconds", "seconds")
 
@@ -113,7 +115,7 @@ def recommend(task: str, data: str = "none", latency: str = "milliseconds") -> R
     """
     for name, value, choices in ("task", task, TASKS), ("data", data, DATA), ("latency", latency, LATENCY):
         if value not in choices:
-            raise ValueError(f"{name} is {value!r}, but the guide knows {', '.join(map(repr, choices))}.")
+            raise ValueError(f"{name} is {short(value)}, but the guide knows {', '.join(map(repr, choices))}.")
     rule = _RULES[task][data]
     if isinstance(rule, dict):
         return Recommendation(*rule[latency])

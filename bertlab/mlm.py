@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import torch
 
-from .checkpoints import load_model, load_tokenizer, resolve
+from .checkpoints import load_model, load_tokenizer, require, resolve
+from .inputs import number, short, whole
 from .tokens import check_text, tokenize
 
 IGNORE = -100  # the label that cross_entropy skips
@@ -65,17 +66,20 @@ def mask_tokens(
     >>> bool((masked.labels[chosen] == ids[chosen]).all())  # the label is the original token
     True
     """
-    if not isinstance(input_ids, torch.Tensor) or input_ids.is_floating_point():
+    if not isinstance(input_ids, torch.Tensor) or input_ids.dtype not in (torch.int32, torch.int64):
         raise ValueError("mask_tokens needs input_ids as a tensor of integers, for example tokenizer(text, return_tensors='pt').input_ids.")
-    if not 0 < probability < 1:
-        raise ValueError(f"probability must lie between 0 and 1, not {probability}; BERT uses 0.15.")
-    if len(split) != 3 or abs(sum(split) - 1) > 1e-6 or min(split) < 0:
-        raise ValueError(f"split must be three shares that sum to 1, such as (0.8, 0.1, 0.1), not {split}.")
+    if isinstance(probability, bool) or not isinstance(probability, (int, float)) or not 0 < probability < 1:
+        raise ValueError(f"probability must lie between 0 and 1, not {short(probability)}; BERT uses 0.15.")
+    if not isinstance(split, (tuple, list)) or len(split) != 3 or abs(sum(number(share, "a share of split", 0, 1) for share in split) - 1) > 1e-6:
+        raise ValueError(f"split must be three shares that sum to 1, such as (0.8, 0.1, 0.1), not {short(split)}.")
     for name, other in (("special_tokens_mask", special_tokens_mask), ("word_ids", word_ids)):
-        if other is not None and other.shape != input_ids.shape:
-            raise ValueError(f"{name} has shape {tuple(other.shape)}, but input_ids has {tuple(input_ids.shape)}.")
+        shape = tuple(other.shape) if isinstance(other, torch.Tensor) else type(other).__name__
+        if other is not None and shape != tuple(input_ids.shape):
+            raise ValueError(f"{name} has shape {shape}, but input_ids has {tuple(input_ids.shape)}.")
+    if not input_ids.ndim:
+        raise ValueError("input_ids must have the shape (T,) or (B, T), but it is a single number.")
     if generator is None and seed is not None:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(whole(seed, "seed"))
     if special_tokens_mask is None:
         special = torch.isin(input_ids, torch.tensor(tokenizer.all_special_ids))
     else:
@@ -129,8 +133,8 @@ def predict_masked(text: str, top_k: int = 5, *, model: str | None = None) -> li
     """
     folder = model or resolve("BERT")
     tokenizer = load_tokenizer(folder)
-    if not isinstance(top_k, int) or not 1 <= top_k <= tokenizer.vocab_size:
-        raise ValueError(f"top_k must be a whole number from 1 to {tokenizer.vocab_size}, not {top_k!r}.")
+    whole(top_k, "top_k", 1, tokenizer.vocab_size)
+    require(folder, "mlm")
     masks = check_text(text).count(tokenizer.mask_token)
     if not masks:
         raise ValueError(f"There is no {tokenizer.mask_token} in {text!r:.80}: put {tokenizer.mask_token} where a word is hidden.")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from .checkpoints import load_model, load_tokenizer, resolve
+from .inputs import sequence, short, whole
 from .tokens import check_text, tokenize
 
 
@@ -56,8 +57,10 @@ def predict_next_many(
     """`predict_next` for many (sentence_a, sentence_b) pairs at once."""
     folder = model or resolve("BERT")
     tokenizer, network = load_tokenizer(folder), load_model(folder, "nsp")
-    answers = []
-    for start in range(0, len(pairs), batch_size):
+    answers, pairs = [], sequence(pairs, "pairs", "pairs (sentence_a, sentence_b)")
+    if wrong := [pair for pair in pairs if not isinstance(pair, (tuple, list)) or len(pair) != 2]:
+        raise ValueError(f"pairs must be a list of pairs (sentence_a, sentence_b), but one of them is {short(wrong[0])}.")
+    for start in range(0, len(pairs), whole(batch_size, "batch_size", 1)):
         chunk = pairs[start : start + batch_size]
         batch = tokenize([a for a, _ in chunk], tokenizer, [b for _, b in chunk])
         if not segments:

@@ -14,6 +14,8 @@ from functools import cache
 
 import torch
 
+from .inputs import one_of, short, vectors as check_vectors
+
 Pooler = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -63,6 +65,10 @@ _POOLERS: dict[str, Pooler] = {
 
 def register_pooler(name: str, pooler: Pooler) -> None:
     """Make `pooler` a mode of `pool` in this process; ValueError if the name is taken by another."""
+    if not isinstance(name, str) or not 0 < len(name) <= 60 or not name.isprintable():
+        raise ValueError(f"A pooling mode's name must be a short text, not {short(name)}.")
+    if not callable(pooler):
+        raise ValueError(f"A pooler must be a function (hidden, attention_mask) -> (B, H), not {short(pooler)}.")
     if name in _poolers() and _poolers()[name] is not pooler:
         raise ValueError(f"There is a pooling mode {name!r} already: choose another name than {', '.join(pooling_modes())}.")
     _POOLERS[name] = pooler
@@ -113,14 +119,17 @@ def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, mode: str = "mean")
     >>> pool(hidden, mask, "mean").tolist(), pool(hidden, mask, "max").tolist(), pool(hidden, mask, "cls").tolist()
     ([[2.0, -3.0]], [[3.0, -2.0]], [[1.0, -4.0]])
     """
-    if mode not in _poolers():
-        raise ValueError(f"There is no pooling mode {mode!r}: choose from {', '.join(pooling_modes())}.")
+    one_of(mode, _poolers(), "pooling mode")
     if not isinstance(hidden, torch.Tensor) or hidden.ndim != 3:
         shape = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else type(hidden).__name__
         raise ValueError(f"hidden must be a tensor of shape (batch, tokens, width), not {shape}: take one layer, such as encoded.hidden_states[-1].")
     if not isinstance(attention_mask, torch.Tensor) or attention_mask.shape != hidden.shape[:2]:
         shape = tuple(attention_mask.shape) if isinstance(attention_mask, torch.Tensor) else type(attention_mask).__name__
         raise ValueError(f"attention_mask must have shape {tuple(hidden.shape[:2])} to fit hidden {tuple(hidden.shape)}, not {shape}.")
+    if not hidden.is_floating_point() or not (hidden.requires_grad or hidden.isfinite().all()):  # in training the loss says so
+        raise ValueError("hidden must hold floating-point numbers, all of them finite: look where the others come from.")
+    if not ((attention_mask == 0) | (attention_mask == 1)).all():
+        raise ValueError("attention_mask must hold 1 for real tokens and 0 for padding, and nothing else.")
     empty = (attention_mask.sum(1) == 0).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"attention_mask is all zeros for text {empty[0]}: there is no token to pool.")
@@ -156,6 +165,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     >>> cosine(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])).item().__round__(3)
     0.707
     """
+    a, b = check_vectors(a, "the first argument", (1, 2)), check_vectors(b, "the second argument", (1, 2))
     if a.shape != b.shape:
         raise ValueError(f"cosine compares vectors of one shape, not {tuple(a.shape)} and {tuple(b.shape)}.")
     return torch.nn.functional.cosine_similarity(a, b, dim=-1)

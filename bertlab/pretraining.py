@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .inputs import number, short, whole
 from .mlm import IGNORE, mask_tokens
 
 PAIR_KINDS = ("next", "other source", "same source", "same document", "swapped", "single")
@@ -80,10 +81,13 @@ class TextCache:
     """
 
     def __init__(self, folder: str | Path):
-        folder = Path(folder)
-        self.sources: list[str] = json.loads((folder / "cache.json").read_text())["sources"]
-        for name in ("tokens", "continues", "sentences", "documents"):
-            setattr(self, name, np.load(folder / f"{name}.npy", mmap_mode="r"))
+        try:
+            folder = Path(folder)
+            self.sources: list[str] = json.loads((folder / "cache.json").read_text())["sources"]
+            for name in ("tokens", "continues", "sentences", "documents"):
+                setattr(self, name, np.load(folder / f"{name}.npy", mmap_mode="r"))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"There is no text cache in {short(str(folder), 200)} ({str(error):.100}): make one with TextCache.build.") from None
 
     @classmethod
     def build(
@@ -125,6 +129,8 @@ class TextCache:
                     kept = number in named[name] if name in named else is_held_out(document, held_out)
                     encoded = tokenizer(document, add_special_tokens=False, truncation=True, max_length=max_sentence_tokens)["input_ids"]
                     encoded = [ids for ids in encoded if ids]
+                    if not encoded:  # nothing but signs that the tokenizer removes
+                        continue
                     raw.write(np.array([i for ids in encoded for i in ids], dtype).tobytes())
                     lengths += [len(ids) for ids in encoded]
                     documents.append((count, count + len(encoded), source, int(kept)))
@@ -160,10 +166,11 @@ class PairOptions:
     short: float = 0.1
 
     def __post_init__(self):
-        if self.objective not in ("nsp", "sop", "none"):
-            raise ValueError(f"objective is 'nsp', 'sop' or 'none', not {self.objective!r}.")
-        if not 16 <= self.max_length <= 512:
-            raise ValueError(f"max_length must lie between 16 and 512, not {self.max_length}.")
+        if isinstance(self.objective, (list, dict)) or self.objective not in ("nsp", "sop", "none"):
+            raise ValueError(f"objective is 'nsp', 'sop' or 'none', not {short(self.objective)}.")
+        if isinstance(self.max_length, bool) or not isinstance(self.max_length, int) or not 16 <= self.max_length <= 512:
+            raise ValueError(f"max_length must lie between 16 and 512, not {short(self.max_length)}.")
+        number(self.same_source, "same_source", 0, 1), number(self.short, "short", 0, 1)
 
 
 def make_pairs(cache: TextCache, documents: np.ndarray, options: PairOptions, seed: int) -> np.ndarray:
@@ -390,6 +397,14 @@ class PretrainOptions:
     finish_mix: dict[str, float] | None = None
     finish_at: float = 1.0
     seed: int = 0
+
+    def __post_init__(self):
+        for name, low in ("tokens", 0), ("batch_tokens", 1), ("frozen_layers", 0), ("seed", 0):
+            whole(getattr(self, name), name, low)
+        for name, high in ("learning_rate", 1e6), ("weight_decay", 1e6), ("embedding_rate", 1e6), ("warmup", 1), ("dropout", 1), ("finish_at", 1):
+            number(getattr(self, name), name, 0, high)
+        if not 0 < number(self.mask, "mask") < 1:
+            raise ValueError(f"mask, the share of tokens to predict, must lie between 0 and 1, not {self.mask}.")
 
 
 def pretrain(

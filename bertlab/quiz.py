@@ -13,6 +13,7 @@ from functools import cache
 from html import escape
 
 from .checkpoints import data_folder
+from .inputs import one_of, short
 
 LETTERS = "ABCD"
 
@@ -54,15 +55,17 @@ def quiz_parts() -> list[str]:
     return sorted(path.stem for path in (data_folder() / "quiz").glob("*.json"))
 
 
-@cache
 def quiz_questions(part: str = "final") -> tuple[Question, ...]:
     """The questions of a part, in the order of the course; ValueError if there is no such part.
 
     >>> len(quiz_questions())
     20
     """
-    if part not in quiz_parts():
-        raise ValueError(f"There is no quiz {part!r}: choose from {', '.join(quiz_parts())}.")
+    return _questions(one_of(part, quiz_parts(), "quiz"))
+
+
+@cache
+def _questions(part: str) -> tuple[Question, ...]:
     with open(data_folder() / "quiz" / f"{part}.json", encoding="utf-8") as file:
         return tuple(Question(q["question"], q["notebook"], tuple(Option(**o) for o in q["options"])) for q in json.load(file))
 
@@ -75,11 +78,12 @@ def check_answer(number: int, letter: str, part: str = "final") -> Checked:
     >>> check_answer(1, "a").right
     False
     """
-    questions, at = quiz_questions(part), LETTERS.find(letter.strip().upper() or "?")
-    if not 1 <= number <= len(questions):
-        raise ValueError(f"There is no question {number}: give a number from 1 to {len(questions)}.")
+    questions = quiz_questions(part)
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(questions):
+        raise ValueError(f"There is no question {short(number)}: give a number from 1 to {len(questions)}.")
+    at = LETTERS.find(letter.strip().upper() or "?") if isinstance(letter, str) else -1
     if at < 0 or len(letter.strip()) != 1:
-        raise ValueError(f"There is no option {letter!r}: choose from {', '.join(LETTERS)}.")
+        raise ValueError(f"There is no option {short(letter)}: choose from {', '.join(LETTERS)}.")
     question = questions[number - 1]
     option = question.options[at]
     return Checked(LETTERS[at], option.right, option.why, question.notebook)

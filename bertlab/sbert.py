@@ -15,8 +15,9 @@ import torch
 
 from .checkpoints import resolve
 from .datasets import NliTriple, SimilarityPair
+from .inputs import number, numbers, one_of, sequence, vectors as check_vectors, whole
 from .pooling import cosine, pool
-from .tokens import encode
+from .tokens import check_text, check_texts, encode, layer_of
 
 LOSSES = {  # our short name -> sentence-transformers' class
     "softmax": "SoftmaxLoss",
@@ -31,10 +32,10 @@ LOSSES = {  # our short name -> sentence-transformers' class
 
 def sentence_vectors(texts: Sequence[str], mode: str = "mean", *, layer: int = -1, model: str | None = None, batch_size: int = 64) -> torch.Tensor:
     """Encode and pool many texts: (N, H), in the order of the texts."""
-    vectors = []
-    for start in range(0, len(texts), batch_size):
-        encoded = encode(list(texts[start : start + batch_size]), model=model)
-        vectors.append(pool(encoded.hidden_states[layer], encoded.attention_mask, mode))
+    vectors, texts = [], check_texts(texts)
+    for start in range(0, len(texts), whole(batch_size, "batch_size", 1)):
+        encoded = encode(texts[start : start + batch_size], model=model)
+        vectors.append(pool(layer_of(encoded.hidden_states, layer), encoded.attention_mask, mode))
     return torch.cat(vectors)
 
 
@@ -53,7 +54,10 @@ def evaluate_similarity(pairs: Sequence[SimilarityPair], mode: str = "mean", *, 
         raise ValueError(f"A rank correlation of {len(pairs)} pairs says nothing: give at least 3.")
     a = sentence_vectors([p.sentence_a for p in pairs], mode, layer=layer, model=model)
     b = sentence_vectors([p.sentence_b for p in pairs], mode, layer=layer, model=model)
-    return float(spearmanr(cosine(a, b).tolist(), [p.grade for p in pairs]).statistic)
+    cosines, grades = numbers(cosine(a, b), "the cosines"), numbers([p.grade for p in pairs], "the grades")
+    if np.ptp(cosines) == 0 or np.ptp(grades) == 0:
+        raise ValueError("All cosines, or all grades, are the same: a rank correlation needs pairs that differ.")
+    return float(spearmanr(cosines, grades).statistic)
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,21 @@ def spearman_interval(grades: Sequence[float], cosines, minus=None, *, draws: in
     >>> spearman_interval(grades, grades, minus=grades[::-1]).verdict
     'above'
     """
-    grades = np.asarray(grades, dtype=float)
-    methods = [np.atleast_2d(np.asarray(values, dtype=float)) for values in (cosines, minus) if values is not None]
+    grades = numbers(grades, "grades")
+    methods = [np.atleast_2d(numbers(values, "cosines", (1, 2))) for values in (cosines, minus) if values is not None]
     for runs in methods:
         if runs.shape[1] != len(grades):
             raise ValueError(f"There are {len(grades)} grades and {runs.shape[1]} cosines: give one cosine a pair.")
+    if not methods or len(grades) < 3 or any(not len(runs) for runs in methods):
+        raise ValueError(f"A rank correlation of {len(grades)} pairs says nothing: give at least 3, with one cosine each.")
+    if any((np.ptp(row) == 0) for row in (grades, *(run for runs in methods for run in runs))):
+        raise ValueError("All grades, or all cosines of a run, are the same: a rank correlation needs pairs that differ.")
+    whole(draws, "draws", 1)
     everything = np.arange(len(grades))[None]  # one draw: every pair once
     drawn = np.random.default_rng(seed).integers(len(grades), size=(draws, len(grades)))  # (draws, N)
     value, spread = (sum(sign * np.mean([_correlations(run, grades, at) for run in runs], 0) for sign, runs in zip((1, -1), methods)) for at in (everything, drawn))
+    if not np.isfinite(spread).any():
+        raise ValueError(f"In none of {draws} draws do the pairs differ: give more pairs.")
     low, high = np.nanpercentile(spread, [2.5, 97.5])
     return Spearman(round(float(value[0]), 6), float(low), float(high))
 
@@ -105,7 +116,8 @@ def _correlations(a: np.ndarray, b: np.ndarray, draws: np.ndarray) -> np.ndarray
     from scipy.stats import rankdata
 
     a, b = (ranks - ranks.mean(1, keepdims=True) for ranks in (rankdata(values[draws], axis=1) for values in (a, b)))
-    return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    with np.errstate(invalid="ignore"):  # a draw of one pair alone has no correlation: NaN
+        return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
 
 
 def anisotropy(vectors: torch.Tensor) -> float:
@@ -116,7 +128,8 @@ def anisotropy(vectors: torch.Tensor) -> float:
     >>> anisotropy(torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]))
     1.0
     """
-    if vectors.ndim != 2 or len(vectors) < 2:
+    vectors = check_vectors(vectors, "vectors")
+    if len(vectors) < 2:
         raise ValueError(f"anisotropy compares at least two vectors, (N, H), not {tuple(vectors.shape)}.")
     unit = torch.nn.functional.normalize(vectors, dim=-1)
     n = len(unit)
@@ -223,6 +236,11 @@ def train_siamese(model, examples: Sequence[tuple[str, str, float]], loss: str =
     from .fine_tuning import FitOptions, fit
 
     options = options or FitOptions()
+    for place, example in enumerate(examples := sequence(examples, "examples", "triples (sentence_a, sentence_b, label)")):
+        if not isinstance(example, (tuple, list)) or len(example) != 3:
+            raise ValueError(f"examples[{place}] must be (sentence_a, sentence_b, label): `recast` and `graded` make such examples.")
+        check_text(example[0], f"sentence_a of examples[{place}]"), check_text(example[1], f"sentence_b of examples[{place}]")
+        number(example[2], f"the label of examples[{place}]")
     objective = _objective(model, loss, options.seed)
 
     def loss_of(objective, batch):
@@ -236,8 +254,7 @@ def _objective(model, loss: str, seed: int) -> torch.nn.Module:
     """sentence-transformers' loss, a module that holds the model."""
     from sentence_transformers.sentence_transformer import losses
 
-    if loss not in LOSSES:
-        raise ValueError(f"There is no loss {loss!r}: choose from {', '.join(LOSSES)}.")
+    one_of(loss, LOSSES, "loss")
     torch.manual_seed(seed)
     new_head = {"embedding_dimension": model.get_embedding_dimension(), "num_labels": 3} if loss == "softmax" else {}
     return getattr(losses, LOSSES[loss])(model, **new_head)

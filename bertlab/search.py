@@ -19,6 +19,7 @@ import torch
 
 from .checkpoints import resolve
 from .datasets import Passage, Query
+from .inputs import number, numbers, sequence, short, vectors as check_vectors, whole
 from .intervals import bootstrap
 from .sbert import sentence_vectors
 from .tokens import check_text, check_texts
@@ -53,9 +54,13 @@ class SearchResult:
 
     ranks: tuple[float, ...]
 
+    def __post_init__(self):
+        if not len(ranks := numbers(self.ranks, "ranks", infinite=True)) or ranks.min() < 1:
+            raise ValueError("ranks must hold a rank for each of at least one query: 1 or more, or infinity.")
+
     def hits(self, k: int) -> np.ndarray:
         """(Q,), 1.0 for a query with a right text among the first k."""
-        return (np.array(self.ranks) <= k).astype(float)
+        return (np.array(self.ranks) <= whole(k, "k", 1)).astype(float)
 
     def recall(self, k: int) -> float:
         """The share of queries with a right text among the first k (also called hit rate or success at k)."""
@@ -93,15 +98,17 @@ def bm25(queries: Sequence[str], texts: Sequence[str], k1: float = 1.2, b: float
     >>> bm25(["red fox"], ["A red fox slept.", "A red bus.", "Rain."]).round(2).tolist()
     [[1.2, 0.45, 0.0]]
     """
-    counts = [Counter(_words(text)) for text in check_texts(list(texts))]
+    number(k1, "k1", 0, 1e6), number(b, "b", 0, 1)
+    queries, texts = check_texts(queries), check_texts(texts)
+    counts = [Counter(_words(text)) for text in texts]
     lengths = np.array([sum(c.values()) for c in counts])
     spread = k1 * (1 - b + b * lengths / max(1, lengths.mean()))  # (N,)
     scores = np.zeros((len(queries), len(texts)))
-    for row, query in enumerate(check_texts(list(queries))):
+    for row, query in enumerate(queries):
         for word in set(_words(query)):
             tf = np.array([c[word] for c in counts])  # (N,): how often the word stands in each text
             df = (tf > 0).sum()
-            scores[row] += math.log(1 + (len(texts) - df + 0.5) / (df + 0.5)) * tf * (k1 + 1) / (tf + spread)
+            scores[row] += math.log(1 + (len(texts) - df + 0.5) / (df + 0.5)) * tf * (k1 + 1) / (tf + np.where(tf, spread, 1))
     return scores
 
 
@@ -119,15 +126,16 @@ def evaluate_search(scores, relevant: Sequence[Sequence[int]]) -> SearchResult:
     >>> evaluate_search([[0.9, 0.1, 0.5], [0.2, 0.2, 0.9]], [[0], [0, 1]]).ranks
     (1.0, 2.0)
     """
-    scores = np.asarray(scores, dtype=float)
+    scores, relevant = numbers(scores, "scores", (1, 2), infinite=True), sequence(relevant, "relevant", "lists of indices")
     if scores.ndim != 2 or len(scores) != len(relevant):
         raise ValueError(f"scores must have a row a query: {len(relevant)} queries, but the shape {scores.shape}.")
     ranks = []
-    for number, (row, right) in enumerate(zip(scores, relevant)):
-        if not len(right) or not all(0 <= i < len(row) for i in right):
-            raise ValueError(f"Query {number} needs the indices of its right texts, 0 to {len(row) - 1}, not {list(right)}.")
-        best = row[list(right)].max()
-        wrong = np.delete(row, list(right))
+    for place, (row, right) in enumerate(zip(scores, relevant)):
+        right = sequence(right, f"relevant[{place}]", "indices of right texts")
+        if not right or not all(isinstance(i, (int, np.integer)) and 0 <= i < len(row) for i in right):
+            raise ValueError(f"Query {place} needs the indices of its right texts, 0 to {len(row) - 1}, not {short(right)}.")
+        best = row[right].max()
+        wrong = np.delete(row, right)
         ranks.append(float((wrong >= best).sum() + 1) if np.isfinite(best) else math.inf)
     return SearchResult(tuple(ranks))
 
@@ -143,9 +151,11 @@ def find(query: str, texts: Sequence[str], top_k: int = 5, *, vectors: torch.Ten
     >>> [hit.text for hit in find("a small cat", ["Shares fell again.", "The kitten slept."], top_k=1)]
     ['The kitten slept.']
     """
-    folder, texts = model or resolve("SBERT"), check_texts(list(texts))
+    whole(top_k, "top_k", 1)
+    folder, texts = model or resolve("SBERT"), check_texts(texts)
     if vectors is None:
         vectors = sentence_vectors(texts, model=folder)
+    vectors = check_vectors(vectors, "vectors")
     if len(vectors) != len(texts):
         raise ValueError(f"There are {len(texts)} texts but {len(vectors)} vectors: give one vector a text.")
     wanted = sentence_vectors([check_text(query, "query")], model=folder)  # (1, H)

@@ -17,8 +17,10 @@ import torch
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from .datasets import NerSentence, QaExample
+from .inputs import number, sequence, short, whole
 from .mlm import IGNORE
 from .pooling import pool
+from .tokens import check_text
 
 KINDS = ("PER", "ORG", "LOC", "MISC")
 TAGS = ("O", *(f"{prefix}-{kind}" for kind in KINDS for prefix in "BI"))
@@ -42,10 +44,10 @@ def entities(tags: Sequence[str]) -> list[Entity]:
     [Entity(start=0, end=2, kind='PER'), Entity(start=3, end=4, kind='LOC'), Entity(start=4, end=5, kind='ORG')]
     """
     found: list[Entity] = []
-    for i, tag in enumerate(tags):
+    for i, tag in enumerate(sequence(tags, "tags", "tags")):
+        if not isinstance(tag, str) or tag not in TAGS:
+            raise ValueError(f"{short(tag)} is no tag: use {', '.join(TAGS)}.")
         prefix, _, kind = tag.partition("-")
-        if tag not in TAGS:
-            raise ValueError(f"{tag!r} is no tag: use {', '.join(TAGS)}.")
         if prefix == "I" and found and found[-1].end == i and found[-1].kind == kind:
             found[-1] = Entity(found[-1].start, i + 1, kind)
         elif prefix in "BI":
@@ -150,9 +152,9 @@ def tag_probabilities(model, tokenizer, words: Sequence[Sequence[str]], batch_si
 
     A word that was cut off after 512 pieces is O.
     """
-    result = []
-    for begin in range(0, len(words), batch_size):
-        part = [list(sentence) for sentence in words[begin : begin + batch_size]]
+    result, words = [], [_words_of(sentence, n) for n, sentence in enumerate(sequence(words, "words", "sentences, each a list of words"))]
+    for begin in range(0, len(words), whole(batch_size, "batch_size", 1)):
+        part = words[begin : begin + batch_size]
         batch = tokenizer(part, is_split_into_words=True, padding=True, truncation=True, max_length=512, return_tensors="pt")
         probabilities = model(**batch).logits.float().softmax(-1)  # (B, T, 9)
         for row, sentence in enumerate(part):
@@ -161,6 +163,14 @@ def tag_probabilities(model, tokenizer, words: Sequence[Sequence[str]], batch_si
                 of_words[word] = probabilities[row, position]
             result.append(of_words)
     return result
+
+
+def _words_of(sentence: Sequence[str], place: int) -> list[str]:
+    """The words of a sentence; ValueError if they are none, or if one is no text. An empty one is a place without a word."""
+    words = sequence(sentence, f"words[{place}]", "words")
+    if not words:
+        raise ValueError(f"words[{place}] is empty: a sentence needs at least one word.")
+    return [word if word == "" else check_text(word, f"a word of words[{place}]") for word in words]
 
 
 def predict_tags(model, tokenizer, words: Sequence[Sequence[str]], batch_size: int = 32) -> list[list[str]]:
@@ -292,7 +302,10 @@ def qa_batch(examples: Sequence[QaExample], tokenizer, max_length: int = 384) ->
 
 
 def _tokenized(examples: Sequence[QaExample], tokenizer, max_length: int):
-    texts = [e.question for e in examples], [e.context for e in examples]
+    texts = [check_text(e.question, "question") for e in examples], [check_text(e.context, "context") for e in examples]
+    longest = max(len(ids) for ids in tokenizer(texts[0], verbose=False)["input_ids"]) + 1
+    if longest >= max_length:
+        raise ValueError(f"A question takes {longest} of the {max_length} tokens that are read, so nothing of its passage is left: shorten the question.")
     return tokenizer(*texts, padding=True, truncation="only_second", max_length=max_length, return_offsets_mapping=True, return_tensors="pt")
 
 
@@ -334,8 +347,9 @@ def answer_questions(
 
     threshold=float("inf") never says "no answer". The true answers in `examples` are not looked at.
     """
-    answers = []
-    for begin in range(0, len(examples), batch_size):
+    answers, examples = [], sequence(examples, "examples", "QaExamples")
+    number(threshold, "threshold"), whole(longest, "longest", 1), whole(max_length, "max_length", 8, 512)
+    for begin in range(0, len(examples), whole(batch_size, "batch_size", 1)):
         part = examples[begin : begin + batch_size]
         batch = _tokenized(part, tokenizer, max_length)
         offsets = batch.pop("offset_mapping")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from .checkpoints import load_model, load_tokenizer, resolve
+from .inputs import sequence, short, whole
 
 
 @dataclass(frozen=True)
@@ -84,18 +85,19 @@ def check_text(text: str, name: str = "text") -> str:
     """
     if not isinstance(text, str):
         hint = " Pass the texts one at a time." if isinstance(text, (list, tuple)) else ""
-        raise ValueError(f"{name} must be a string, not {type(text).__name__} ({text!r:.60}).{hint}")
+        raise ValueError(f"{name} must be a string, not {type(text).__name__} ({short(text)}).{hint}")
     if not text.strip():
-        raise ValueError(f"{name} is empty ({text!r:.20}): give it at least one word.")
+        raise ValueError(f"{name} is empty ({short(text, 20)}): give it at least one word.")
+    if (half := next((c for c in text if "\ud800" <= c <= "\udfff"), None)) is not None:
+        raise ValueError(f"{name} holds half a character (U+{ord(half):04X}), as a wrong decoding leaves it: read the file again with its right encoding.")
     return text
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
     """A list of texts from one text or several; ValueError if one of them is no text."""
-    if isinstance(texts, str):
-        texts = [texts]
-    if not isinstance(texts, (list, tuple)) or not texts:
-        raise ValueError(f"texts must be a string or a list with at least one string, not {texts!r:.60}.")
+    texts = [texts] if isinstance(texts, str) else sequence(texts, "texts", "strings, or one string")
+    if not texts:
+        raise ValueError("texts must be a string or a list with at least one string, not [].")
     return [check_text(text, f"texts[{i}]") for i, text in enumerate(texts)]
 
 
@@ -113,11 +115,10 @@ def inspect_tokens(text: str, text_pair: str | None = None, max_length: int = 51
     ['ran', '.']
     """
     texts = [check_text(text)] + ([] if text_pair is None else [check_text(text_pair, "text_pair")])
-    if not isinstance(max_length, int) or not 5 <= max_length <= 512:
-        raise ValueError(f"max_length must be a whole number from 5 to 512, the most that BERT reads, not {max_length!r}.")
+    whole(max_length, "max_length (BERT reads 512 tokens)", 5, 512)
     tokenizer = load_tokenizer(resolve("BERT"))
-    whole = tokenizer(*texts, verbose=False)
-    kept = tokenizer(*texts, truncation=True, max_length=max_length)
+    everything = tokenizer(*texts, verbose=False)
+    kept = tokenizer(*(_shorter(texts, everything, 0, max_length) if text_pair is not None else texts), truncation=True, max_length=max_length)
     ids = kept["input_ids"]
     return Tokens(
         tokens=tuple(tokenizer.convert_ids_to_tokens(ids)),
@@ -125,21 +126,39 @@ def inspect_tokens(text: str, text_pair: str | None = None, max_length: int = 51
         token_type_ids=tuple(kept.get("token_type_ids", [0] * len(ids))),
         words=tuple(kept.word_ids()),
         unknown=ids.count(tokenizer.unk_token_id),
-        cut=len(whole["input_ids"]) - len(ids),
-        all_words=_words(texts, whole, kept, tokenizer),
+        cut=len(everything["input_ids"]) - len(ids),
+        all_words=_words(texts, everything, kept, tokenizer),
     )
 
 
-def _words(texts: list[str], whole, kept, tokenizer) -> tuple[Word, ...]:
-    """The words of the texts from the encodings before (`whole`) and after truncation (`kept`)."""
+def _shorter(pair: Sequence[str], everything, row: int, limit: int) -> list[str]:
+    """A pair with no more of each text than truncation to `limit` tokens can keep: of long pairs, truncation alone takes minutes.
+
+    everything  the encoding of the uncut pairs, of which this is number `row`
+    The longer text stays the longer one, for it gets the odd token.
+    """
+    of_text: tuple[list[int], list[int]] = ([], [])
+    for segment, number in zip(everything.sequence_ids(row), everything.word_ids(row)):
+        if number is not None:
+            of_text[segment].append(number)
+    longer = int(len(of_text[1]) >= len(of_text[0]))
+    kept = []
+    for segment, (text, words) in enumerate(zip(pair, of_text)):
+        room = limit + (200 if segment == longer else 0)  # a word has at most 100 pieces
+        kept.append(text[: everything.word_to_chars(row, words[room], segment).end] if len(words) > room else text)
+    return kept
+
+
+def _words(texts: list[str], everything, kept, tokenizer) -> tuple[Word, ...]:
+    """The words of the texts from the encodings before (`everything`) and after truncation (`kept`)."""
     pieces: dict[tuple[int, int], list[str]] = {}
-    for segment, number, token in zip(whole.sequence_ids(), whole.word_ids(), whole.tokens()):
+    for segment, number, token in zip(everything.sequence_ids(), everything.word_ids(), everything.tokens()):
         if number is not None:
             pieces.setdefault((segment, number), []).append(token)
     fit = Counter(zip(kept.sequence_ids(), kept.word_ids()))
     words = []
     for (segment, number), of_word in pieces.items():
-        start, end = whole.word_to_chars(0, number, segment)
+        start, end = everything.word_to_chars(0, number, segment)
         text = texts[segment][start:end]
         why = _why_unknown(text, tokenizer) if tokenizer.unk_token in of_word else ""
         words.append(Word(text, segment, tuple(of_word), fit[segment, number], why))
@@ -177,7 +196,11 @@ def tokenize(texts: Sequence[str], tokenizer, text_pairs: Sequence[str] | None =
             raise ValueError(f"There are {len(texts)} first and {len(text_pairs)} second texts: give as many of each.")
     limit = min(tokenizer.model_max_length, 512)
     both = (texts, text_pairs) if text_pairs is not None else (texts,)
-    lengths = [len(ids) for ids in tokenizer(*both, verbose=False)["input_ids"]]
+    everything = tokenizer(*both, verbose=False)
+    lengths = [len(ids) for ids in everything["input_ids"]]
+    if text_pairs is not None and max(lengths) > limit:
+        both = tuple(zip(*(_shorter(pair, everything, row, limit) for row, pair in enumerate(zip(*both)))))
+        both = tuple(list(side) for side in both)
     encoded = tokenizer(*both, padding=True, truncation=True, max_length=limit, return_tensors="pt")
     if max(lengths) > limit:
         longest = lengths.index(max(lengths))
@@ -221,6 +244,11 @@ def encode(texts: str | Sequence[str], text_pairs: Sequence[str] | None = None, 
     return Encoded(pieces, batch["input_ids"], batch["attention_mask"], segments, output.hidden_states)
 
 
+def layer_of(hidden_states: Sequence[torch.Tensor], layer: int) -> torch.Tensor:
+    """One of L + 1 hidden states: 0 the embeddings, L or -1 the last layer; ValueError for a layer that does not exist."""
+    return hidden_states[whole(layer, "layer", -len(hidden_states), len(hidden_states) - 1)]
+
+
 @torch.inference_mode()
 def word_vectors(texts: Sequence[str], word: str, *, layer: int = -1, model: str | None = None) -> torch.Tensor:
     """The vector of `word` in each text: the mean over its pieces of one layer's hidden states.
@@ -232,14 +260,17 @@ def word_vectors(texts: Sequence[str], word: str, *, layer: int = -1, model: str
     """
     folder = model or resolve("BERT")
     tokenizer = load_tokenizer(folder)
-    batch = tokenizer(check_texts(texts), padding=True, truncation=True, max_length=512, return_tensors="pt")
-    hidden = load_model(folder)(**batch, output_hidden_states=True).hidden_states[layer]  # (B, T, H)
-    wanted = tokenizer(check_text(word, "word"), add_special_tokens=False)["input_ids"]
+    texts = check_texts(texts)
+    batch = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
+    wanted = tokenizer(check_text(word, "word"), add_special_tokens=False, verbose=False)["input_ids"]
+    if not wanted:
+        raise ValueError(f"word is nothing that BERT reads ({short(word)}): give a word with at least one letter.")
+    hidden = layer_of(load_model(folder)(**batch, output_hidden_states=True).hidden_states, layer)  # (B, T, H)
     rows = []
     for row, text in enumerate(texts):
         ids = batch["input_ids"][row].tolist()
         starts = [i for i in range(len(ids) - len(wanted) + 1) if ids[i : i + len(wanted)] == wanted]
         if not starts:
-            raise ValueError(f"The word {word!r} does not occur in {text!r:.80}.")
+            raise ValueError(f"The word {short(word)} does not occur in {short(text, 80)}.")
         rows.append(hidden[row, starts[0] : starts[0] + len(wanted)].mean(0))
     return torch.stack(rows)

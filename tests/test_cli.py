@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bertlab import checkpoints, cli
+from bertlab import checkpoints, cli, hub
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TINY = "--layers 1 --hidden 32 --max-length 32 --batch-tokens 256 --held-out-pairs 10 --evaluate-every 0.5 --quiet".split()
@@ -259,7 +259,7 @@ def test_a_check_that_breaks_is_a_failed_check(monkeypatch):
 
 @pytest.mark.parametrize("reachable", [True, False])
 def test_the_hub_is_a_fact_not_a_failure(monkeypatch, reachable):
-    monkeypatch.setattr(checkpoints, "hub_reachable", lambda: reachable)
+    monkeypatch.setattr(hub, "reachable", lambda: reachable)
     (check,) = cli._check_hub()
     assert check.status == "INFO" and check.detail.startswith("not") != reachable
 

@@ -13,6 +13,7 @@ from html import escape
 from importlib import import_module
 from pkgutil import iter_modules
 
+from ..inputs import short
 from . import record
 from .core import Exercise, examine
 
@@ -31,12 +32,12 @@ def exercises() -> dict[str, Exercise]:
 
 def find_exercise(number: str) -> Exercise:
     """The exercise with a number such as "02.1" or 2.1; ValueError with the numbers of its notebook if there is none."""
-    tasks, (notebook, _, place) = exercises(), str(number).strip().partition(".")
+    tasks, (notebook, _, place) = exercises(), short(number).strip("' ").partition(".")
     wanted = f"{notebook.zfill(2)}.{place}"
     if wanted in tasks:
         return tasks[wanted]
     near = [n for n in tasks if n[:2] == wanted[:2]] or [f"{n}.1" for n in dict.fromkeys(n[:2] for n in tasks)]
-    raise ValueError(f"There is no exercise {number!r}; there are {', '.join(near)}. Give the number as text, such as {near[0]!r}.")
+    raise ValueError(f"There is no exercise {short(number)}; there are {', '.join(near)}. Give the number as text, such as {near[0]!r}.")
 
 
 def check(number: str, answer: object) -> None:
@@ -67,8 +68,8 @@ def case(number: str, place: int = 1) -> tuple:
     [[1, 1, 1, 1], [1, 1, 0, 0]]
     """
     cases = find_exercise(number).cases()
-    if place not in range(1, len(cases) + 1):
-        raise ValueError(f"Exercise {number} has the cases 1 to {len(cases)}, not {place!r}.")
+    if isinstance(place, bool) or not isinstance(place, int) or not 1 <= place <= len(cases):
+        raise ValueError(f"Exercise {number} has the cases 1 to {len(cases)}, not {short(place)}.")
     return copy.deepcopy(cases[place - 1].arguments)
 
 

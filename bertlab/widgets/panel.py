@@ -154,11 +154,12 @@ def button(description: str, work: Callable[[], None]) -> ipywidgets.Button:
 
 
 def shown(control: ipywidgets.Widget) -> str:
-    """A control's value in words."""
+    """A control's value in words; half a character, which no page can show, becomes a question mark."""
     value = control.value
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return control.said() if hasattr(control, "said") else str(value)
+    words = control.said() if hasattr(control, "said") else str(value)
+    return words.encode(errors="replace").decode()
 
 
 def style_sheet() -> str:
