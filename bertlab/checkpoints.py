@@ -116,7 +116,7 @@ def _verify(file: Path, sha256: str) -> None:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raise CheckpointError unless `folder` holds a configuration, safetensors weights and a tokenizer."""
+    """Raise CheckpointError unless `folder` holds a configuration, safetensors weights and a tokenizer, and no code of its own."""
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} holds no config.json, so it is no checkpoint: give the folder that save_pretrained wrote.")
@@ -131,6 +131,21 @@ def check_folder(folder: str | Path) -> None:
         raise CheckpointError(f"{folder} holds no tokenizer (tokenizer.json or vocab.txt): save it there with tokenizer.save_pretrained(folder).")
     _config(folder)
     _tensor_names(folder)
+    if any(_names_code(folder / file) for file in ("config.json", "tokenizer_config.json")):
+        raise CheckpointError(
+            f"{folder} wants code of its own to be run (auto_map in its configuration), and bertlab runs none that comes with weights: "
+            "choose a checkpoint of an architecture that transformers has, such as bert-base-uncased."
+        )
+
+
+def _names_code(file: Path) -> bool:
+    """Whether a configuration names Python classes, which transformers offers to download or to run."""
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8")).get("auto_map"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}): copy or download the checkpoint again.") from None
 
 
 def parts(folder: str | Path) -> Parts:
@@ -184,6 +199,11 @@ def _tensor_names(folder: Path) -> tuple[str, ...]:
 # ---------------------------------------------------------------- the Hub
 
 
+def hub_forbidden() -> bool:
+    """Whether HF_HUB_OFFLINE says that the Hub is not to be asked."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
 def hub_reachable(timeout: float = 3.0) -> bool:
     """Whether the Hub (or the mirror in HF_ENDPOINT, or a proxy on the way) accepts a connection within `timeout` seconds."""
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
@@ -226,7 +246,7 @@ def _from_hub(name: str, variable: str) -> str:
     except (LocalEntryNotFoundError, CheckpointError, OSError):
         pass  # not cached, or only in part
     advice = f"unset {variable} to use the bundled model, or set it to a folder with a checkpoint."
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE") or not hub_reachable():
+    if hub_forbidden() or not hub_reachable():
         raise CheckpointError(f"{name} is not on this machine and the Hub cannot be reached: connect to the network, or {advice}")
     try:
         return fetch()
@@ -245,7 +265,7 @@ def load_tokenizer(folder: str):
     """The tokenizer in `folder`, loaded once a process."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 @cache
@@ -273,7 +293,7 @@ def _load(kind, folder: str):
     logging.set_verbosity_error()  # what is lacking was said by `require`
     logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+        return kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False).eval()
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"The checkpoint in {folder} cannot be loaded ({reason}): copy or download it again.") from None

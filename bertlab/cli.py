@@ -387,7 +387,7 @@ def _pretrain(options, output: Path) -> int:
     logging.disable_progress_bar()  # one line for each file written helps nobody
     process = PartialState(cpu=not torch.cuda.is_available())
     parent = _folder_of(options.start_from)
-    tokenizer = AutoTokenizer.from_pretrained(parent or _folder_of(options.tokenizer), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(parent or _folder_of(options.tokenizer), local_files_only=True, trust_remote_code=False)
     with process.main_process_first():
         cache = TextCache.build(options.texts, tokenizer, options.cache or output / "cache", options.held_out, held_out_documents)
     log = pretrain(
