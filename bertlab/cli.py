@@ -296,9 +296,13 @@ def free_memory() -> int:
 
 
 def _check_hub() -> Iterator[Check]:
-    from .checkpoints import hub_reachable
+    """The doctor's only connection off the machine: it is opened and closed, and nothing is sent."""
+    from .checkpoints import hub_forbidden, hub_reachable
 
-    answer = "reachable" if hub_reachable() else "not reachable; the course does not need it"
+    if hub_forbidden():
+        answer = "not asked, for HF_HUB_OFFLINE is set; the course does not need it"
+    else:
+        answer = "reachable" if hub_reachable() else "not reachable; the course does not need it"
     yield Check("INFO", "Hugging Face Hub", answer)
 
 

@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -125,7 +126,11 @@ def test_lab_serves_the_course_to_those_with_its_token(tmp_path):
 
 
 def address_in(log: Path) -> re.Match | None:
-    return re.search(r"(http://127\.0\.0\.1:\d+)/\S*\?token=(\w+)", log.read_text())
+    """The address and token in a server's log, once it listens there: it says them a moment before."""
+    found = re.search(r"http://127\.0\.0\.1:(\d+)/\S*\?token=\w+\n", log.read_text())
+    with socket.socket() as client:
+        listens = found and client.connect_ex(("127.0.0.1", int(found[1]))) == 0
+    return re.search(r"(http://127\.0\.0\.1:\d+)/\S*\?token=(\w+)", found[0]) if listens else None
 
 
 def get(address: str, token: str, path: str) -> dict:
