@@ -66,7 +66,7 @@ def lab(options) -> int:
 def lab_command(folder: Path, port: int | None = None, browser: bool = True, extra: Sequence[str] = ()) -> list[str]:
     """The command line that opens `folder` in this interpreter's JupyterLab; `extra` is passed on and wins.
 
-    The server listens on 127.0.0.1 alone and asks for its token. Jupyter refuses to run as root without
+    The server listens on 127.0.0.1 alone and asks for its token; without a token or a password it does not start. Jupyter refuses to run as root without
     being told to, as one is in most containers; then --allow-root is added.
 
     >>> lab_command(Path("/course"), port=8899, browser=False)[1:6]  # doctest: +NORMALIZE_WHITESPACE
@@ -76,6 +76,7 @@ def lab_command(folder: Path, port: int | None = None, browser: bool = True, ext
     command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
     command.append(f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}")
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # offline
+    command.append("--ServerApp.identity_provider_class=bertlab.server.TokenOrPassword")
     command.append("--ServerApp.kernel_websocket_connection_class=bertlab.server.PromptConnection")
     if not given & {"--ip", "--ServerApp.ip"}:
         command.append("--ServerApp.ip=127.0.0.1")
