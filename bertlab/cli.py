@@ -78,6 +78,7 @@ def lab_command(folder: Path, port: int | None = None, browser: bool = True, ext
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # offline
     command.append("--ServerApp.identity_provider_class=bertlab.server.TokenOrPassword")
     command.append("--ServerApp.kernel_websocket_connection_class=bertlab.server.PromptConnection")
+    command.append("--KernelManager.transport_encryption=auto")  # other accounts of this machine reach a kernel's ports too
     if not given & {"--ip", "--ServerApp.ip"}:
         command.append("--ServerApp.ip=127.0.0.1")
     if port is not None:

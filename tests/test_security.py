@@ -3,6 +3,8 @@
 import ast
 import contextlib
 import http.client
+import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import zmq
+from jupyter_client import BlockingKernelClient
 from test_cli import get
 from test_network import Watch, lab
 
@@ -51,9 +55,10 @@ def test_the_pins_are_audited_without_stopping_the_tests():
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The address and the token of a running `bertlab lab`."""
-    with lab(Watch(tmp_path_factory.mktemp("lab"))) as found:
-        yield found
+    """(address, token, Watch) of a running `bertlab lab`."""
+    watch = Watch(tmp_path_factory.mktemp("lab"))
+    with lab(watch) as found:
+        yield *found, watch
 
 
 def answer(address: str, data: bytes | None = None, **headers: str) -> tuple[int, str, dict[str, str]]:
@@ -69,7 +74,7 @@ def answer(address: str, data: bytes | None = None, **headers: str) -> tuple[int
 
 @pytest.mark.parametrize("path", ["api/contents", "api/kernels", "api/sessions", "api/terminals", "files/00_start_here.ipynb", "lab/api/settings"])
 def test_without_the_token_there_is_nothing(served, path):
-    address, token = served
+    address, token, _ = served
     for request in (f"{address}/{path}", f"{address}/{path}?token=", f"{address}/{path}?token={token[:-1]}"):
         status, ended, _ = answer(request)
         assert status == 403 or "/login?next=" in ended, request
@@ -83,7 +88,7 @@ def test_a_page_without_the_token_is_the_login_page(served):
 
 def test_another_name_for_this_machine_is_refused(served):
     """Against DNS rebinding: a stranger's page whose name now means 127.0.0.1."""
-    address, token = served
+    address, token, _ = served
     port = address.rsplit(":")[-1]
     for host, expected in (("evil.example", 403), (f"evil.example:{port}", 403), (f"localhost:{port}", 200), (f"127.0.0.1:{port}", 200)):
         assert answer(f"{address}/api/contents?token={token}", Host=host)[0] == expected, host
@@ -91,30 +96,67 @@ def test_another_name_for_this_machine_is_refused(served):
 
 def test_another_origin_cannot_use_a_learners_login(served):
     """A stranger's page in a browser that is logged in: the cookies come along, the token does not."""
-    address, token = served
+    address, token, _ = served
     request = urllib.request.Request(f"{address}/lab?token={token}")
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as page:
         cookies = dict(value.split(";")[0].split("=", 1) for name, value in page.headers.items() if name.lower() == "set-cookie")
     assert any(name.startswith("username-") for name in cookies) and "_xsrf" in cookies
     cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
     own, foreign = {"Cookie": cookie, "Origin": address}, {"Cookie": cookie, "Origin": "http://evil.example"}
+    before = len(get(address, token, "/api/kernels"))
     assert answer(f"{address}/api/contents", Cookie=cookie, Referer=f"{address}/lab")[0] == 200
     assert answer(f"{address}/api/kernels", b"{}", **own, X_XSRFToken=cookies["_xsrf"])[0] == 201
     for stranger in ({"Cookie": cookie}, foreign, {**foreign, "X_XSRFToken": cookies["_xsrf"]}):  # the first as a form on another page sends it
         assert answer(f"{address}/api/kernels", b"{}", **stranger)[0] in (403, 404)
-    assert len(get(address, token, "/api/kernels")) == 1  # its own
-    assert open_socket(served, own) == 101 and open_socket(served, foreign) == 403
+    assert len(get(address, token, "/api/kernels")) == before + 1  # its own
+    assert open_socket(address, own) == 101 and open_socket(address, foreign) == 403
     shown = answer(f"{address}/api/contents", **foreign)  # what comes back, that page's script may not read
     assert "Access-Control-Allow-Origin" not in shown[2]
 
 
-def open_socket(served: tuple[str, str], headers: dict[str, str]) -> int:
+def start_kernel(address: str, token: str) -> str:
+    """A kernel's id."""
+    request = urllib.request.Request(f"{address}/api/kernels", b"{}", {"Authorization": f"token {token}"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as got:
+        return json.load(got)["id"]
+
+
+def open_socket(address: str, headers: dict[str, str]) -> int:
     """The status with which a WebSocket is opened or refused."""
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "eHh4eHh4eHh4eHh4eHh4eA=="}
-    connection = http.client.HTTPConnection(served[0].removeprefix("http://"), timeout=60)
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
     connection.request("GET", "/api/events/subscribe", headers={**headers, **upgrade})
     with contextlib.closing(connection):
         return connection.getresponse().status
+
+
+def test_other_accounts_of_the_machine_cannot_listen_to_a_kernel(served):
+    """Its ports are open to every account; without the key in its connection file, which is the learner's alone, they are silent."""
+    address, token, watch = served
+    kernel = start_kernel(address, token)
+    (file,) = Path(watch.environment["JUPYTER_RUNTIME_DIR"]).glob(f"kernel-{kernel}.json")
+    assert os.name == "nt" or not file.stat().st_mode & 0o077
+    client = BlockingKernelClient(connection_file=str(file))
+    client.load_connection_file()
+    client.start_channels()
+    spies = [zmq.Context.instance().socket(zmq.SUB) for _ in range(2)]
+    try:
+        if client.curve_publickey:  # else the other one hears as much
+            spies[1].curve_publickey, spies[1].curve_secretkey = zmq.curve_keypair()
+            spies[1].curve_serverkey = client.curve_publickey
+        for spy in spies:
+            spy.subscribe(b"")
+            spy.connect(f"tcp://{client.ip}:{client.iopub_port}")
+        client.wait_for_ready(timeout=120)
+        for _ in range(20):  # a new subscription takes a moment to arrive
+            client.execute("print('between us')")
+            if client.get_shell_msg(timeout=60) and spies[1].poll(500):
+                break
+        assert spies[1].poll(0) and not spies[0].poll(1000)
+    finally:
+        client.stop_channels()
+        for spy in spies:
+            spy.close(0)
 
 
 OPEN_DOORS = [  # options, environment
