@@ -28,18 +28,22 @@ from nbclient import NotebookClient
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = CHECKOUT / "notebooks"
 GIB = 2**20  # in KiB, which /proc counts in
-HEADING = "| learners | threads each | notebooks | failed | wall time, s | each learner, s | PSS of a learner, GiB: median, largest | PSS of all, GiB | left free, GiB |"
+HEADING = (
+    "| learners | threads each | notebooks | failed | wall time, s | each learner, s | processor time of a learner, s "
+    "| PSS of a learner, GiB: median, largest | PSS of all, GiB | left free, GiB |"
+)
 
 
 @dataclass
 class Learner:
-    """One learner: `failures` (a sentence each), `seconds` in all, `peak` PSS of the kernel in KiB."""
+    """One learner: `failures` (a sentence each), `seconds` in all, `peak` PSS of the kernel in KiB, processor seconds by kernel."""
 
     home: Path
     client: NotebookClient | None = None
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
     peak: int = 0
+    cpu: dict[int, float] = field(default_factory=dict)
 
     async def work(self, paths: list[Path], threads: int, cell_timeout: float) -> None:
         began = time.monotonic()
@@ -53,12 +57,17 @@ class Learner:
             self.client = None
         self.seconds = time.monotonic() - began
 
-    def pss(self) -> int:
-        """KiB of the kernel now; 0 between two kernels."""
+    def look(self) -> int:
+        """KiB of the kernel now, 0 between two kernels; `peak` and `cpu` are brought up to date."""
         try:
-            return kib(Path(f"/proc/{self.client.km.provisioner.pid}/smaps_rollup"), "Pss")
+            pid = self.client.km.provisioner.pid
+            pss = kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss")
+            ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]  # utime and stime
         except (AttributeError, OSError, LookupError):
             return 0
+        self.cpu[pid] = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        self.peak = max(self.peak, pss)
+        return pss
 
 
 def kib(file: Path, name: str) -> int:
@@ -85,10 +94,7 @@ async def together(number: int, paths: list[Path], every: float) -> bool:
         began, total, free = time.monotonic(), 0, available()
         running = asyncio.gather(*(learner.work(paths, threads, 600 * max(1, number)) for learner in learners))
         while not running.done():
-            now = [learner.pss() for learner in learners]
-            for learner, pss in zip(learners, now):
-                learner.peak = max(learner.peak, pss)
-            total, free = max(total, sum(now)), min(free, available())
+            total, free = max(total, sum(learner.look() for learner in learners)), min(free, available())
             await asyncio.wait([running], timeout=every)
         await running
         wall = time.monotonic() - began
@@ -100,6 +106,7 @@ async def together(number: int, paths: list[Path], every: float) -> bool:
     names = " ".join(path.name[:2] for path in paths)
     print(
         f"| {number} | {threads or 'all'} | {names} | {failed} | {wall:.0f} | {min(seconds):.0f} to {max(seconds):.0f} "
+        f"| {statistics.median(sum(learner.cpu.values()) for learner in learners):.0f} "
         f"| {statistics.median(peaks):.2f}, {max(peaks):.2f} | {total / GIB:.2f} | {free / GIB:.1f} |",
         flush=True,
     )
