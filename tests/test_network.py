@@ -32,11 +32,13 @@ class Watch:
     def __init__(self, folder: Path):
         self.log = folder / "network.jsonl"
         self.log.touch()
-        ours = ("HF_", "BERTLAB_", "TRANSFORMERS_", "JUPYTER", "IPYTHON", "DO_NOT_TRACK")
-        kept = {n: v for n, v in os.environ.items() if not n.startswith(ours) and not n.lower().endswith("_proxy")}  # a proxy may be on loopback
-        home = {n: str(folder / n.lower()) for n in ("HOME", "USERPROFILE", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")}
+        unset = ("HF_", "BERTLAB_", "TRANSFORMERS_", "JUPYTER", "IPYTHON", "DO_NOT_TRACK")
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(unset) and not n.lower().endswith("_proxy")}  # a proxy may be on loopback
+        names = ("HOME", "USERPROFILE", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
+        home = {name: str(folder / name.lower()) for name in names}
         path = os.pathsep.join(filter(None, [str(WATCH), str(CHECKOUT), os.environ.get("PYTHONPATH")]))
-        self.environment = {**kept, **home, "PYTHONPATH": path, "BERTLAB_NETWORK_LOG": str(self.log), "BERTLAB_PROGRESS": str(folder / "progress.jsonl")}
+        ours = {"PYTHONPATH": path, "BERTLAB_NETWORK_LOG": str(self.log), "BERTLAB_PROGRESS": str(folder / "progress.jsonl")}
+        self.environment = {**kept, **home, **ours}
 
     def _lines(self) -> list[list[str]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
