@@ -159,13 +159,13 @@ def padding_reaches(mode: str, hidden: torch.Tensor, *, masked: bool) -> bool:
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Cosine similarity of vectors, row by row: (B, H), (B, H) -> (B,); also (H,), (H,) -> ().
+    """Cosine similarity of vectors, row by row: (B, H), (B, H) -> (B,); also (H,), (H,) -> () and (B, T, H), (B, T, H) -> (B, T).
 
     >>> import torch
     >>> cosine(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])).item().__round__(3)
     0.707
     """
-    a, b = check_vectors(a, "the first argument", (1, 2)), check_vectors(b, "the second argument", (1, 2))
+    a, b = (check_vectors(given, f"the {place} argument", (1, 2, 3)) for given, place in ((a, "first"), (b, "second")))
     if a.shape != b.shape:
         raise ValueError(f"cosine compares vectors of one shape, not {tuple(a.shape)} and {tuple(b.shape)}.")
     return torch.nn.functional.cosine_similarity(a, b, dim=-1)
