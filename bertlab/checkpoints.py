@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from .checkpoint_files import CheckpointError, check_folder, check_links, config_of, remembered, tensor_names
+from . import memory
+from .checkpoint_files import CheckpointError, check_folder, check_links, config_of, converted_bytes, remembered, tensor_names
 from .inputs import short
 
 
@@ -195,6 +196,7 @@ def load_model(folder: str, task: str = "encoder"):
 
 def _load(kind, folder: str):
     """`kind`'s model from a folder, with every weight from its files; only a pooler may be new, where the checkpoint has none."""
+    memory.make_room(converted_bytes(Path(folder)), f"The model in {folder}")
     import torch
     from transformers.utils import logging
 
@@ -216,12 +218,19 @@ def _load(kind, folder: str):
     missing = sorted(name for name in report["missing_keys"] if parts(folder).pooler or "pooler" not in name)
     if missing:
         raise CheckpointError(f"The checkpoint in {folder} lacks {len(missing)} tensors, such as {missing[0]}: copy or download it again.")
-    if wrong := [name for name, weight in model.state_dict().items() if weight.is_floating_point() and not weight.isfinite().all()]:
+    if wrong := [name for name, weight in model.state_dict().items() if weight.is_floating_point() and not _all_finite(weight)]:
         raise CheckpointError(f"The checkpoint in {folder} holds numbers that are not finite, in {wrong[0]}: train it again, or copy or download it again.")
     return model.eval()
 
 
-def _cannot_load(what: str, folder: str, error: Exception) -> CheckpointError:
+def _all_finite(weight) -> bool:
+    """Whether every number is finite. A sum needs no memory, and is finite only if they all are; a sum that is not may have overflown."""
+    return bool(weight.sum().isfinite()) or bool(weight.isfinite().all())
+
+
+def _cannot_load(what: str, folder: str, error: Exception) -> CheckpointError | MemoryError:
+    if memory.is_lack(error):
+        return MemoryError(f"The {what} in {folder} does not fit. {memory.sentence()}")
     lines = str(error).strip().splitlines()
     reason = f"{lines[0].rstrip('.:'):.200}" if lines else type(error).__name__
     return CheckpointError(f"The {what} in {folder} cannot be loaded ({reason}): copy or download it again.")

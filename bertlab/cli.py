@@ -48,7 +48,7 @@ def _is_expected(error: Exception) -> bool:
     """Whether the message alone helps; everything else keeps its traceback."""
     from .checkpoints import CheckpointError
 
-    return isinstance(error, (CheckpointError, ValueError, FloatingPointError, OSError))
+    return isinstance(error, (CheckpointError, ValueError, FloatingPointError, MemoryError, OSError))
 
 
 # ---------------------------------------------------------------- bertlab lab
@@ -338,15 +338,13 @@ def _check_memory(needed: float = 1.0) -> Iterator[Check]:
 
 
 def free_memory() -> int:
-    """Bytes that a new process can use: the machine's, or less where a container has a limit."""
+    """Bytes that a new process can use: the machine's, or less where a container or a hub has a limit."""
     import psutil
 
-    free = psutil.virtual_memory().available
-    try:  # Linux control groups, version 2
-        limit, used = (Path("/sys/fs/cgroup", f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        return free if limit == "max" else min(free, int(limit) - int(used))
-    except (OSError, ValueError):
-        return free
+    from . import memory
+
+    left = memory.left()
+    return min(psutil.virtual_memory().available, sys.maxsize if left is None else left)
 
 
 def _check_hub() -> Iterator[Check]:
