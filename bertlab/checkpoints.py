@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import shutil
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -240,7 +241,64 @@ def _cannot_load(what: str, folder: str, error: Exception) -> CheckpointError | 
 def _load_whole(folder: str):
     from transformers import BertForPreTraining
 
-    return _load(BertForPreTraining, folder)
+    return _load(BertForPreTraining, float32_folder(folder))
+
+
+def float32_folder(folder: str) -> str:
+    """A folder with the weights of the bundled BERT in float32: beside it, made when first needed; any other folder is its own.
+
+    The bundled file holds float16, which every kernel would turn into 87 MiB of its own. A float32 file is mapped into memory as it is,
+    and all kernels of a machine share its pages. Where it cannot be written the folder itself is returned.
+    """
+    from safetensors import SafetensorError
+
+    if Path(folder) != bundled_folder("BERT"):
+        return folder
+    twin = Path(f"{folder}-float32")
+    try:
+        if not _same_weights(Path(folder), twin):
+            _write_float32(Path(folder), twin)
+        return str(twin)
+    except (OSError, SafetensorError):
+        return folder
+
+
+def _write_float32(folder: Path, twin: Path) -> None:
+    """Write config.json and model.safetensors of `folder` in float32; others see all of it or nothing."""
+    from safetensors.torch import load_file, save_file
+
+    twin.mkdir(exist_ok=True)
+    for name in ("config.json", "model.safetensors"):
+        part = twin / f"{name}.{os.getpid()}"
+        try:
+            if name == "config.json":
+                part.write_bytes((folder / name).read_bytes())
+            else:
+                save_file({key: weight.float() for key, weight in load_file(folder / name).items()}, part, {"format": "pt"})
+            shutil.copymode(folder / name, part)  # as readable as the original: other people's kernels share it
+            os.replace(part, twin / name)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _same_weights(folder: Path, twin: Path) -> bool:
+    """Whether the float32 file holds just the numbers of the other one, which was verified."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    file, rows = "model.safetensors", 4096
+    if not (twin / file).is_file() or (folder / "config.json").read_bytes() != (twin / "config.json").read_bytes():
+        return False
+    try:
+        with safe_open(folder / file, "pt") as one, safe_open(twin / file, "pt") as other:
+            if set(one.keys()) != set(other.keys()):
+                return False
+            slices = ((one.get_slice(name), other.get_slice(name)) for name in one.keys())
+            return all(
+                a.get_shape() == b.get_shape() and all(torch.equal(a[at : at + rows].float(), b[at : at + rows]) for at in range(0, a.get_shape()[0], rows)) for a, b in slices
+            )
+    except SafetensorError:
+        return False
 
 
 def _view(whole, task: str):
