@@ -287,7 +287,7 @@ def _same_weights(folder: Path, twin: Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
     file, rows = "model.safetensors", 4096
-    if not (twin / file).is_file() or (folder / "config.json").read_bytes() != (twin / "config.json").read_bytes():
+    if not all((twin / name).is_file() for name in (file, "config.json")) or (folder / "config.json").read_bytes() != (twin / "config.json").read_bytes():
         return False
     try:
         with safe_open(folder / file, "pt") as one, safe_open(twin / file, "pt") as other:

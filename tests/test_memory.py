@@ -178,7 +178,7 @@ def test_the_bundled_weights_are_mapped_from_a_float32_file_with_the_same_number
 
     found, plain = weights(str(bundled)), BertForMaskedLM.from_pretrained(bundled).state_dict()
     assert Path(f"{bundled}-float32").is_dir()
-    assert found.keys() == plain.keys() and all(torch.equal(found[name], plain[name]) for name in plain)
+    assert found.keys() >= plain.keys() and all(torch.equal(found[name], plain[name]) for name in plain)
     if sys.platform == "linux":
         assert f"{bundled}-float32/model.safetensors" in Path("/proc/self/maps").read_text()
 
