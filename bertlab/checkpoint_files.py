@@ -129,8 +129,17 @@ def tensor_names(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_header(file: Path) -> list[str]:
-    """The names in one file, whose tensors must fill it exactly; ValueError says what is wrong."""
+def converted_bytes(folder: Path) -> int:
+    """The bytes that a float32 model takes for those of its weights that are stored in another type; the others stay in their file's pages."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        entries = _read_header(file).values()
+        total += 4 * sum(math.prod(entry["shape"]) for entry in entries if entry["dtype"] != "F32")
+    return total
+
+
+def _read_header(file: Path) -> dict[str, dict]:
+    """The entries of one file by name, whose tensors must fill it exactly; ValueError says what is wrong."""
     size = file.stat().st_size
     with open(file, "rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
@@ -152,7 +161,7 @@ def _read_header(file: Path) -> list[str]:
         at = end
     if at != size - 8 - length:
         raise ValueError(f"its tensors need {at:,} bytes, but {size - 8 - length:,} are there")
-    return list(tensors)
+    return tensors
 
 
 def _span(name: str, entry: dict) -> tuple[int, int]:

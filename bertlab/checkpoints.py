@@ -10,12 +10,14 @@ import hashlib
 import importlib.util
 import os
 import re
+import shutil
 import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from .checkpoint_files import CheckpointError, check_folder, check_links, config_of, remembered, tensor_names
+from . import memory
+from .checkpoint_files import CheckpointError, check_folder, check_links, config_of, converted_bytes, remembered, tensor_names
 from .inputs import short
 
 
@@ -195,6 +197,7 @@ def load_model(folder: str, task: str = "encoder"):
 
 def _load(kind, folder: str):
     """`kind`'s model from a folder, with every weight from its files; only a pooler may be new, where the checkpoint has none."""
+    memory.make_room(converted_bytes(Path(folder)), f"The model in {folder}")
     import torch
     from transformers.utils import logging
 
@@ -216,12 +219,19 @@ def _load(kind, folder: str):
     missing = sorted(name for name in report["missing_keys"] if parts(folder).pooler or "pooler" not in name)
     if missing:
         raise CheckpointError(f"The checkpoint in {folder} lacks {len(missing)} tensors, such as {missing[0]}: copy or download it again.")
-    if wrong := [name for name, weight in model.state_dict().items() if weight.is_floating_point() and not weight.isfinite().all()]:
+    if wrong := [name for name, weight in model.state_dict().items() if weight.is_floating_point() and not _all_finite(weight)]:
         raise CheckpointError(f"The checkpoint in {folder} holds numbers that are not finite, in {wrong[0]}: train it again, or copy or download it again.")
     return model.eval()
 
 
-def _cannot_load(what: str, folder: str, error: Exception) -> CheckpointError:
+def _all_finite(weight) -> bool:
+    """Whether every number is finite. A sum needs no memory, and is finite only if they all are; a sum that is not may have overflown."""
+    return bool(weight.sum().isfinite()) or bool(weight.isfinite().all())
+
+
+def _cannot_load(what: str, folder: str, error: Exception) -> CheckpointError | MemoryError:
+    if memory.is_lack(error):
+        return MemoryError(f"The {what} in {folder} does not fit. {memory.sentence()}")
     lines = str(error).strip().splitlines()
     reason = f"{lines[0].rstrip('.:'):.200}" if lines else type(error).__name__
     return CheckpointError(f"The {what} in {folder} cannot be loaded ({reason}): copy or download it again.")
@@ -231,7 +241,64 @@ def _cannot_load(what: str, folder: str, error: Exception) -> CheckpointError:
 def _load_whole(folder: str):
     from transformers import BertForPreTraining
 
-    return _load(BertForPreTraining, folder)
+    return _load(BertForPreTraining, float32_folder(folder))
+
+
+def float32_folder(folder: str) -> str:
+    """A folder with the weights of the bundled BERT in float32: beside it, made when first needed; any other folder is its own.
+
+    The bundled file holds float16, which every kernel would turn into 87 MiB of its own. A float32 file is mapped into memory as it is,
+    and all kernels of a machine share its pages. Where it cannot be written the folder itself is returned.
+    """
+    from safetensors import SafetensorError
+
+    if Path(folder) != bundled_folder("BERT"):
+        return folder
+    twin = Path(f"{folder}-float32")
+    try:
+        if not _same_weights(Path(folder), twin):
+            _write_float32(Path(folder), twin)
+        return str(twin)
+    except (OSError, SafetensorError):
+        return folder
+
+
+def _write_float32(folder: Path, twin: Path) -> None:
+    """Write config.json and model.safetensors of `folder` in float32; others see all of it or nothing."""
+    from safetensors.torch import load_file, save_file
+
+    twin.mkdir(exist_ok=True)
+    for name in ("config.json", "model.safetensors"):
+        part = twin / f"{name}.{os.getpid()}"
+        try:
+            if name == "config.json":
+                part.write_bytes((folder / name).read_bytes())
+            else:
+                save_file({key: weight.float() for key, weight in load_file(folder / name).items()}, part, {"format": "pt"})
+            shutil.copymode(folder / name, part)  # as readable as the original: other people's kernels share it
+            os.replace(part, twin / name)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _same_weights(folder: Path, twin: Path) -> bool:
+    """Whether the float32 file holds just the numbers of the other one, which was verified."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    file, rows = "model.safetensors", 4096
+    if not all((twin / name).is_file() for name in (file, "config.json")) or (folder / "config.json").read_bytes() != (twin / "config.json").read_bytes():
+        return False
+    try:
+        with safe_open(folder / file, "pt") as one, safe_open(twin / file, "pt") as other:
+            if set(one.keys()) != set(other.keys()):
+                return False
+            slices = ((one.get_slice(name), other.get_slice(name)) for name in one.keys())
+            return all(
+                a.get_shape() == b.get_shape() and all(torch.equal(a[at : at + rows].float(), b[at : at + rows]) for at in range(0, a.get_shape()[0], rows)) for a, b in slices
+            )
+    except SafetensorError:
+        return False
 
 
 def _view(whole, task: str):

@@ -48,7 +48,7 @@ def _is_expected(error: Exception) -> bool:
     """Whether the message alone helps; everything else keeps its traceback."""
     from .checkpoints import CheckpointError
 
-    return isinstance(error, (CheckpointError, ValueError, FloatingPointError, OSError))
+    return isinstance(error, (CheckpointError, ValueError, FloatingPointError, MemoryError, OSError))
 
 
 # ---------------------------------------------------------------- bertlab lab
@@ -320,15 +320,13 @@ def _check_memory(needed: float = 1.0) -> Iterator[Check]:
 
 
 def free_memory() -> int:
-    """Bytes that a new process can use: the machine's, or less where a container has a limit."""
+    """Bytes that a new process can use: the machine's, or less where a container or a hub has a limit."""
     import psutil
 
-    free = psutil.virtual_memory().available
-    try:  # Linux control groups, version 2
-        limit, used = (Path("/sys/fs/cgroup", f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        return free if limit == "max" else min(free, int(limit) - int(used))
-    except (OSError, ValueError):
-        return free
+    from . import memory
+
+    left = memory.left()
+    return min(psutil.virtual_memory().available, sys.maxsize if left is None else left)
 
 
 def _check_hub() -> Iterator[Check]:
@@ -340,6 +338,19 @@ def _check_hub() -> Iterator[Check]:
     else:
         answer = "reachable" if hub.reachable() else "not reachable; the course does not need it"
     yield Check("INFO", "Hugging Face Hub", answer)
+
+
+# ---------------------------------------------------------------- bertlab bench
+
+
+def bench(options) -> int:
+    """Measure bertlab beside its peers, by turns in one run, and print the ratios. For a machine that does nothing else."""
+    from . import bench as measured
+
+    if unknown := [part for part in options.parts if part not in measured.PARTS]:
+        raise ValueError(f"There is no part {unknown[0]!r}: choose from {', '.join(measured.PARTS)}.")
+    told = measured.Options(options.quick, options.rounds, options.threads)
+    return measured.report(options.parts or measured.PARTS, told, options.json)
 
 
 # ---------------------------------------------------------------- bertlab models
@@ -568,6 +579,15 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("models", help="list the checkpoints in use", description=models.__doc__)
     one.set_defaults(run=models)
+
+    one = commands.add_parser("bench", help="measure how fast this is beside its peers", description=bench.__doc__)
+    one.add_argument("parts", nargs="*", metavar="PART", help="start, panel, encoding, pretraining, memory, growth, suite; none: all of them")
+    one.add_argument("--quick", action="store_true", help="a tiny version that shows that everything runs; its figures mean nothing")
+    one.add_argument("--rounds", type=int, default=0, metavar="N", help="how often each side is measured")
+    one.add_argument("--threads", type=int, default=0, metavar="N", help="of each side; otherwise one for each core")
+    one.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    one.epilog = "The exit status is 1 if a bar is not met."
+    one.set_defaults(run=bench)
 
     one = commands.add_parser("pack", help="collect everything for a room without a network", description=pack.__doc__)
     one.add_argument("folder", type=Path, metavar="DIR", help="where the bundle goes: a new folder, or one to go on with")

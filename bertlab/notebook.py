@@ -5,9 +5,12 @@ import os
 import sys
 import warnings
 
+from . import memory
+
 
 def prepare(ipython=None) -> None:
-    """Quiet the libraries' logs and bars, keep bertlab's own warnings to one line, set the plot style."""
+    """Quiet the libraries' logs and bars, keep bertlab's own warnings to one line, set the plot style, mind the memory."""
+    memory.return_early()  # before anything large is loaded
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -38,6 +41,25 @@ def prepare(ipython=None) -> None:
         matplotlib.use("agg")  # figures appear through bl.plots.show, with their alt text, and nowhere else
         ipython.register_magic_function(hub, "cell")
         stay_quiet_when_loaded_again(ipython)
+        watch_the_memory(ipython)
+
+
+def watch_the_memory(ipython) -> None:
+    """Where a hub or a container has a limit: a cell that wants more raises an error, and a sentence below it says what to do."""
+    if memory.limit() is None:
+        return
+    for event, before in (("pre_run_cell", memory.guard), ("post_run_cell", explain_a_lack)):
+        if before not in ipython.events.callbacks[event]:
+            ipython.events.register(event, before)
+    memory.guard()
+
+
+def explain_a_lack(result) -> None:
+    """After a cell that failed for want of memory: what that means and what to do, below its traceback."""
+    if memory.is_lack(result.error_in_exec):
+        memory.unguard()
+        print(memory.sentence(), file=sys.stderr)
+    memory.guard()
 
 
 def stay_quiet_when_loaded_again(ipython) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import anywidget
 import ipywidgets
 
+from .. import memory
 from ..checkpoints import CheckpointError
 
 STYLE = {"description_width": "9em"}
@@ -119,8 +120,8 @@ class Panel(ipywidgets.VBox):
             except (ValueError, CheckpointError) as error:
                 result, body = None, f'<p role="alert"><b>Please check:</b> {escape(str(error))}</p>'
             except Exception as error:  # a callback's traceback would reach nobody
-                what = escape(f"{type(error).__name__}: {error}")
-                result, body = None, f'<p role="alert"><b>This failed:</b> {what}. Change the input; if it stays, restart the kernel.</p>'
+                what = f"{type(error).__name__}: {error}. Change the input; if it stays, restart the kernel."
+                result, body = None, f'<p role="alert"><b>This failed:</b> {escape(memory.sentence() if memory.is_lack(error) else what)}</p>'
         notes = "".join(f"<p><b>Note:</b> {escape(str(w.message))}</p>" for w in caught if w.category is UserWarning)
         return result, body + notes
 
