@@ -6,6 +6,8 @@
 
 from importlib import import_module
 
+from .collector import paused
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -35,10 +37,15 @@ def __getattr__(name: str):
     if name in ("BERT", "SBERT"):
         return import_module(".checkpoints", __name__).resolve(name)
     if name in _WHERE:
-        return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+        return getattr(_module(_WHERE[name]), name)
     if name in _MODULES:
-        return import_module(f".{name}", __name__)
+        return _module(name)
     raise AttributeError(f"module 'bertlab' has no attribute {name!r}; dir(bertlab) lists what it has")
+
+
+def _module(name: str):
+    with paused():
+        return import_module(f".{name}", __name__)
 
 
 def __dir__():
