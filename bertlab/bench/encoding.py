@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +135,6 @@ def openvino(threads: int) -> Encode:
 
 
 def _need(*packages: str) -> None:
-    from importlib.util import find_spec
-
     if lacking := [package for package in packages if find_spec(package) is None]:
         raise Missing(f"not installed: pip install {' '.join(lacking)}")
 
@@ -239,7 +238,7 @@ def growth(options: Options, backend: str, most: int) -> Iterator[Row]:
     for n in sizes:
         some, each = texts[:n], []
         with _peak() as memory:
-            for _ in range(max(1, 1000 // n)):
+            for _ in range(1 if options.quick else max(1, min(5, 1000 // n))):
                 began = time.perf_counter()
                 vectors = encode(some)
                 each.append((time.perf_counter() - began) / n)
