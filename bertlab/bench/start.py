@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,13 +41,16 @@ class Answer:
 
 def ask(code: str, threads: int) -> Answer:
     """Run `code` in a new Python; RuntimeError if it fails or prints nothing. What it writes on stderr goes the same way for every side."""
-    began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment(threads))
-    first = process.stdout.readline()
-    seconds = time.perf_counter() - began
-    rest, errors = process.communicate()
-    if process.returncode or not first:
-        raise RuntimeError(f"A process of the bench failed ({errors.strip().splitlines()[-1:] or 'it printed nothing'}); its code begins {code[:60]!r}.")
+    with tempfile.TemporaryFile("w+") as errors:
+        began = time.perf_counter()
+        process = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=errors, text=True, env=_environment(threads))
+        first = process.stdout.readline()
+        seconds = time.perf_counter() - began
+        rest = process.stdout.read()
+        if process.wait() or not first:
+            errors.seek(0)
+            last = errors.read().strip().splitlines()[-1:]
+            raise RuntimeError(f"A process of the bench failed ({last or 'it printed nothing'}); its code begins {code[:60]!r}.")
     return Answer(seconds, (first.strip(), *rest.split("\n")))
 
 
