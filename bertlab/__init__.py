@@ -21,7 +21,7 @@ _HOME = {
     "toy_world": [],
     "classification": ["SentenceClassifier", "accuracy", "accuracy_by_kind", "bootstrap_gap", "classify"],
     "token_tasks": ["answer_questions", "entities", "predict_tags"],
-    "sbert": ["anisotropy", "evaluate_similarity", "sentence_vectors", "spearman_interval", "train_siamese"],
+    "sbert": ["anisotropy", "evaluate_similarity", "sentence_vectors", "spearman_interval", "stream_vectors", "train_siamese"],
     "search": ["Hit", "SearchResult", "bm25", "evaluate_search", "find"],
     "guide": ["Recommendation", "guide_table", "recommend"],
     "quiz": ["check_answer", "quiz_html", "quiz_parts", "quiz_questions"],

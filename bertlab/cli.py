@@ -417,7 +417,9 @@ def pretrain(options) -> int:
             print("\nStopped before there was anything to save.", file=sys.stderr)
             return 130
         again = [a for a in options.argv if a != "--resume"]
-        print(f"\nStopped and saved. To go on:\n  {shlex.join(['bertlab', *again, '--resume'])}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+            launched = "" if "RANK" not in os.environ else ", with the same torchrun in place of bertlab"
+            print(f"\nStopped and saved. To go on{launched}:\n  {shlex.join(['bertlab', *again, '--resume'])}", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -559,6 +561,14 @@ def numbered_documents(text: str) -> tuple[str, list[int]]:
     return name, numbers
 
 
+SEVERAL_PROCESSES = """several GPUs or machines, with torch's own launcher; the options stay the same:
+  torchrun --nproc-per-node 2 -m bertlab.cli pretrain TEXT... --output DIR --tokens 5M
+      one machine; as many processes as it has GPUs, or 2 on a CPU
+  torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m bertlab.cli pretrain TEXT... --output DIR --tokens 5G
+      the same command on each of 4 machines with 8 GPUs each; HOST is one of them, DIR lies on a disk that they share
+N processes train like one with N times as many --batch-tokens. Resume with as many processes."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bertlab", description="Learn BERT in JupyterLab.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -598,6 +608,7 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=pack)
 
     one = commands.add_parser("pretrain", help="train with both objectives, MLM and NSP", description=pretrain.__doc__)
+    one.formatter_class, one.epilog = argparse.RawDescriptionHelpFormatter, SEVERAL_PROCESSES
     one.set_defaults(run=pretrain)
     _add_pretrain_options(one)
     return parser

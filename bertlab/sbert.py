@@ -7,8 +7,12 @@ Source: Reimers & Gurevych 2019, arXiv 1908.10084, sections 3 (training) and 4 (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -74,6 +78,86 @@ def _hidden_of(folder: str, layer: int, backend: str) -> Encoder:
     if backend != "torch":
         raise ValueError(f"The backend {short(backend)} gives the last layer only: use layer=-1 or backend=\"torch\".")
     return lambda batch: layer_of(load_model(folder)(**batch, output_hidden_states=True).hidden_states, layer)
+
+
+def stream_vectors(
+    sentences: Iterable[str], file: str | Path, *, model: str | None = None, devices: Sequence[str] | None = None,
+    dtype: str = "float32", block: int = 20_000, batch_size: int = 64,
+) -> np.memmap:  # fmt: skip
+    """Encode more sentences than fit into memory: (N, H), read from `file` as one needs it, in the order of the sentences.
+
+    sentences   any iterable, such as an open text file; only `block` of them are held at a time
+    file        where the vectors go, in NumPy's own format (.npy), whole or not at all
+    model       a SentenceTransformer's folder; bl.SBERT if not given
+    devices     ["cuda:0", "cuda:1"], ["cpu", "cpu"]: a process for each, by SentenceTransformer's own pool; every GPU, or as many
+                on the CPU as it has cores, if not given. One alone needs no pool.
+    dtype       "float32", or "float16" for half the disk
+    Raises ValueError for something that is no sentence, with its number, and where there are none at all.
+    A script that calls this with several devices needs `if __name__ == "__main__":`, for the processes read it too.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     vectors = stream_vectors((f"Rain fell on day {day}." for day in range(5)), folder + "/rain.npy", devices=["cpu"], block=2)
+    ...     vectors.shape
+    (5, 384)
+    """
+    from sentence_transformers import SentenceTransformer
+
+    one_of(dtype, ("float32", "float16"), "dtype"), whole(block, "block", 1), whole(batch_size, "batch_size", 1)
+    devices = sequence(devices, "devices", "names such as 'cpu'") if devices is not None else _all_devices()
+    network, file = SentenceTransformer(model or resolve("SBERT"), device=devices[0] if len(devices) == 1 else "cpu"), Path(file)
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False}
+    width, rows, partial = network.get_embedding_dimension(), 0, file.with_name(file.name + ".partial")
+    try:
+        with _pool(network, devices) as pool, open(partial, "wb") as out:
+            np.lib.format.write_array_header_1_0(out, header | {"shape": (0, width)})
+            for texts in _blocks(sentences, block):
+                vectors = network.encode(texts, batch_size=batch_size, pool=pool, show_progress_bar=False)  # (block, H)
+                out.write(np.ascontiguousarray(vectors, dtype).data)
+                rows += len(texts)
+            out.seek(0)  # the header keeps room for any number of rows
+            np.lib.format.write_array_header_1_0(out, header | {"shape": (rows, width)})
+        if not rows:
+            raise ValueError("There are no sentences to encode: an iterator gives its sentences only once.")
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return np.load(file, mmap_mode="r")
+
+
+def _blocks(sentences: Iterable[str], block: int) -> Iterator[list[str]]:
+    """Lists of at most `block` checked sentences.
+
+    >>> list(_blocks(iter(["One.", "Two.", "Three."]), 2))
+    [['One.', 'Two.'], ['Three.']]
+    """
+    if isinstance(sentences, str) or not isinstance(sentences, Iterable):
+        raise ValueError(f"sentences must be strings, one after the other, not {short(sentences)}: for one text give a list of it.")
+    checked = (check_text(text, f"sentence {number}") for number, text in enumerate(sentences))
+    while texts := list(islice(checked, block)):
+        yield texts
+
+
+def _all_devices() -> list[str]:
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"] * (os.cpu_count() or 1)
+
+
+@contextmanager
+def _pool(network, devices: Sequence[str]):
+    """SentenceTransformer's pool of processes for several devices, each with its share of the cores; None for one alone."""
+    if len(devices) == 1:
+        yield None
+        return
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = before or str(max(1, (os.cpu_count() or 1) // len(devices)))  # read when a process begins
+    try:
+        pool = network.start_multi_process_pool(list(devices))
+    finally:
+        os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
+    try:
+        yield pool
+    finally:
+        network.stop_multi_process_pool(pool)
 
 
 def evaluate_similarity(pairs: Sequence[SimilarityPair], mode: str = "mean", *, layer: int = -1, model: str | None = None) -> float:
