@@ -105,6 +105,8 @@ def stream_vectors(
 
     one_of(dtype, ("float32", "float16"), "dtype"), whole(block, "block", 1), whole(batch_size, "batch_size", 1)
     devices = sequence(devices, "devices", "names such as 'cpu'") if devices is not None else _all_devices()
+    if not devices or not all(isinstance(device, str) for device in devices):
+        raise ValueError(f"devices must name at least one, such as ['cpu'], not {short(devices)}.")
     network, file = SentenceTransformer(model or resolve("SBERT"), device=devices[0] if len(devices) == 1 else "cpu"), Path(file)
     header = {"descr": np.dtype(dtype).str, "fortran_order": False}
     width, rows, partial = network.get_embedding_dimension(), 0, file.with_name(file.name + ".partial")
