@@ -60,7 +60,7 @@ class Shape:
     rounds: int
 
 
-FULL = (Shape("tiny", 768, 0, 4000, 40, 300, 2000, 7), Shape("mini", 2304, 0, 0, 2, 5, 40, 5))
+FULL = (Shape("tiny", 768, 0, 4000, 40, 300, 2000, 7), Shape("mini", 2304, 0, 0, 2, 5, 60, 5))
 QUICK = (Shape("tiny", 768, 0, 200, 1, 2, WINDOW, 2), Shape("mini", 128, 1, 0, 1, 2, 0, 2))
 
 
