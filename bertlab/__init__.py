@@ -6,6 +6,8 @@
 
 from importlib import import_module
 
+from .collector import paused
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -19,7 +21,7 @@ _HOME = {
     "toy_world": [],
     "classification": ["SentenceClassifier", "accuracy", "accuracy_by_kind", "bootstrap_gap", "classify"],
     "token_tasks": ["answer_questions", "entities", "predict_tags"],
-    "sbert": ["anisotropy", "evaluate_similarity", "spearman_interval", "train_siamese"],
+    "sbert": ["anisotropy", "evaluate_similarity", "sentence_vectors", "spearman_interval", "stream_vectors", "train_siamese"],
     "search": ["Hit", "SearchResult", "bm25", "evaluate_search", "find"],
     "guide": ["Recommendation", "guide_table", "recommend"],
     "quiz": ["check_answer", "quiz_html", "quiz_parts", "quiz_questions"],
@@ -35,10 +37,15 @@ def __getattr__(name: str):
     if name in ("BERT", "SBERT"):
         return import_module(".checkpoints", __name__).resolve(name)
     if name in _WHERE:
-        return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+        return getattr(_module(_WHERE[name]), name)
     if name in _MODULES:
-        return import_module(f".{name}", __name__)
+        return _module(name)
     raise AttributeError(f"module 'bertlab' has no attribute {name!r}; dir(bertlab) lists what it has")
+
+
+def _module(name: str):
+    with paused():
+        return import_module(f".{name}", __name__)
 
 
 def __dir__():

@@ -69,6 +69,12 @@ def check_folder(folder: str | Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         if (folder / name).is_file():
             _check_names(folder / name, read_json(folder / name))
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file() and read_json(folder / name).get("auto_map"):  # Python classes that come with the weights
+            raise CheckpointError(
+                f"{folder} wants code of its own to be run (auto_map in {name}), and bertlab runs none that comes with weights: "
+                "choose a checkpoint of an architecture that transformers has, such as bert-base-uncased."
+            )
     if (folder / "adapter_config.json").exists():  # it may send transformers to another model
         raise CheckpointError(f"{folder} holds an adapter (adapter_config.json): merge it into its model and save that with save_pretrained.")
 

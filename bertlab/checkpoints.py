@@ -14,10 +14,12 @@ import shutil
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from . import memory
 from .checkpoint_files import CheckpointError, check_folder, check_links, config_of, converted_bytes, remembered, tensor_names
+from .collector import paused
 from .inputs import short
 
 
@@ -159,6 +161,7 @@ def _from_hub(name: str, variable: str) -> str:
 
 
 @remembered
+@paused()
 def load_tokenizer(folder: str):
     """The tokenizer in `folder`, loaded once a process, and again when a file there changes."""
     from transformers import AutoTokenizer
@@ -176,6 +179,7 @@ def load_tokenizer(folder: str):
 
 
 @remembered
+@paused()
 def load_model(folder: str, task: str = "encoder"):
     """A model in eval mode, float32, loaded once a process, and again when a file there changes; task is "encoder", "mlm" or "nsp".
 
@@ -219,14 +223,14 @@ def _load(kind, folder: str):
     missing = sorted(name for name in report["missing_keys"] if parts(folder).pooler or "pooler" not in name)
     if missing:
         raise CheckpointError(f"The checkpoint in {folder} lacks {len(missing)} tensors, such as {missing[0]}: copy or download it again.")
-    if wrong := [name for name, weight in model.state_dict().items() if weight.is_floating_point() and not _all_finite(weight)]:
+    if wrong := [name for name, weight in chain(model.named_parameters(), model.named_buffers()) if not _finite(weight)]:
         raise CheckpointError(f"The checkpoint in {folder} holds numbers that are not finite, in {wrong[0]}: train it again, or copy or download it again.")
     return model.eval()
 
 
-def _all_finite(weight) -> bool:
-    """Whether every number is finite. A sum needs no memory, and is finite only if they all are; a sum that is not may have overflown."""
-    return bool(weight.sum().isfinite()) or bool(weight.isfinite().all())
+def _finite(weight) -> bool:
+    """Whether all numbers are finite: if their sum is, they are, and it needs no memory; if not, it may be the sum alone that is too large."""
+    return not weight.is_floating_point() or bool(weight.sum().isfinite()) or bool(weight.isfinite().all())
 
 
 def _cannot_load(what: str, folder: str, error: Exception) -> CheckpointError | MemoryError:

@@ -56,7 +56,6 @@ def _is_expected(error: Exception) -> bool:
 
 def lab(options) -> int:
     """Start JupyterLab on the notebooks, in place of this process where the system can do that."""
-    refuse_an_open_door(options.extra)
     command = lab_command(notebooks_folder(), options.port, not options.no_browser, options.extra)
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}  # this environment's kernel before one in the home folder
     if unwritable := unwritable_home():
@@ -90,30 +89,11 @@ def temporary_places(folder: Path) -> dict[str, str]:
     return {variable: str(folder / name) for variable, name in names.items()}
 
 
-def refuse_an_open_door(extra: Sequence[str]) -> None:
-    """ValueError if these arguments for `jupyter lab` let in whoever reaches this machine: no token, and more than loopback.
-
-    >>> refuse_an_open_door(["--ip=0.0.0.0"])  # with its token: allowed
-    >>> refuse_an_open_door(["--ip", "0.0.0.0", "--IdentityProvider.token="])
-    Traceback (most recent call last):
-        ...
-    ValueError: With --ip 0.0.0.0 and no token everybody who reaches this machine could run code on it: leave the token on, or leave out --ip.
-    """
-    given: dict[str, str] = {}
-    for argument, following in zip(extra, [*extra[1:], ""]):
-        if argument.startswith("--"):
-            name, equals, value = argument.partition("=")
-            given[name.rpartition(".")[2].lstrip("-")] = (value if equals else following).strip("'\"")
-    place = given.get("ip", "127.0.0.1")
-    if given.get("token") == "" and not given.get("hashed_password") and place not in ("127.0.0.1", "localhost", "::1"):
-        raise ValueError(f"With --ip {place} and no token everybody who reaches this machine could run code on it: leave the token on, or leave out --ip.")
-
-
 def lab_command(folder: Path, port: int | None = None, browser: bool = True, extra: Sequence[str] = ()) -> list[str]:
     """The command line that opens `folder` in this interpreter's JupyterLab; `extra` is passed on and wins.
 
-    The server listens on 127.0.0.1 alone and asks for its token. Jupyter refuses to run as root without
-    being told to, as one is in most containers; then --allow-root is added.
+    The server listens on 127.0.0.1 alone and asks for its token; without a token or a password it does not start.
+    Jupyter refuses to run as root without being told to, as one is in most containers; then --allow-root is added.
 
     >>> lab_command(Path("/course"), port=8899, browser=False)[1:6]  # doctest: +NORMALIZE_WHITESPACE
     ['-P', '-m', 'jupyterlab', '--ServerApp.root_dir=/course', '--LabApp.default_url=/lab/tree/00_start_here.ipynb']
@@ -122,7 +102,9 @@ def lab_command(folder: Path, port: int | None = None, browser: bool = True, ext
     command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
     command.append(f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}")
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # offline
+    command.append("--ServerApp.identity_provider_class=bertlab.server.TokenOrPassword")
     command.append("--ServerApp.kernel_websocket_connection_class=bertlab.server.PromptConnection")
+    command.append("--KernelManager.transport_encryption=auto")  # other accounts of this machine reach a kernel's ports too
     if not given & {"--ip", "--ServerApp.ip"}:
         command.append("--ServerApp.ip=127.0.0.1")
     if port is not None:
@@ -348,9 +330,13 @@ def free_memory() -> int:
 
 
 def _check_hub() -> Iterator[Check]:
+    """The doctor's only question that leaves the machine: does the Hub's first page answer?"""
     from . import hub
 
-    answer = "reachable" if hub.reachable() else "not reachable; the course does not need it"
+    if hub.forbidden():
+        answer = "not asked, for HF_HUB_OFFLINE is set; the course does not need it"
+    else:
+        answer = "reachable" if hub.reachable() else "not reachable; the course does not need it"
     yield Check("INFO", "Hugging Face Hub", answer)
 
 
@@ -431,7 +417,9 @@ def pretrain(options) -> int:
             print("\nStopped before there was anything to save.", file=sys.stderr)
             return 130
         again = [a for a in options.argv if a != "--resume"]
-        print(f"\nStopped and saved. To go on:\n  {shlex.join(['bertlab', *again, '--resume'])}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+            launched = "" if "RANK" not in os.environ else ", with the same torchrun in place of bertlab"
+            print(f"\nStopped and saved. To go on{launched}:\n  {shlex.join(['bertlab', *again, '--resume'])}", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -452,7 +440,7 @@ def _pretrain(options, output: Path) -> int:
     logging.disable_progress_bar()  # one line for each file written helps nobody
     process = PartialState(cpu=not torch.cuda.is_available())
     parent = _folder_of(options.start_from)
-    tokenizer = AutoTokenizer.from_pretrained(parent or _folder_of(options.tokenizer), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(parent or _folder_of(options.tokenizer), local_files_only=True, trust_remote_code=False)
     with process.main_process_first():
         cache = TextCache.build(options.texts, tokenizer, options.cache or output / "cache", options.held_out, held_out_documents)
     log = pretrain(
@@ -573,6 +561,14 @@ def numbered_documents(text: str) -> tuple[str, list[int]]:
     return name, numbers
 
 
+SEVERAL_PROCESSES = """several GPUs or machines, with torch's own launcher; the options stay the same:
+  torchrun --nproc-per-node 2 -m bertlab.cli pretrain TEXT... --output DIR --tokens 5M
+      one machine; as many processes as it has GPUs, or 2 on a CPU
+  torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m bertlab.cli pretrain TEXT... --output DIR --tokens 5G
+      the same command on each of 4 machines with 8 GPUs each; HOST is one of them, DIR lies on a disk that they share
+N processes train like one with N times as many --batch-tokens. Resume with as many processes."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bertlab", description="Learn BERT in JupyterLab.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -612,6 +608,7 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=pack)
 
     one = commands.add_parser("pretrain", help="train with both objectives, MLM and NSP", description=pretrain.__doc__)
+    one.formatter_class, one.epilog = argparse.RawDescriptionHelpFormatter, SEVERAL_PROCESSES
     one.set_defaults(run=pretrain)
     _add_pretrain_options(one)
     return parser

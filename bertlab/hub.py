@@ -43,6 +43,13 @@ class Listed:
     digest: str
 
 
+def forbidden() -> bool:
+    """Whether HF_HUB_OFFLINE says that the Hub is not to be asked; huggingface_hub reads it once, when it is imported."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
 def reachable(timeout: float = 3.0) -> bool:
     """Whether the Hub (or the mirror in HF_ENDPOINT, also through a proxy) answers within `timeout` seconds."""
     from huggingface_hub import constants

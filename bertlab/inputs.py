@@ -71,6 +71,8 @@ def numbers(values: object, name: str, axes: tuple[int, ...] = (1,), infinite: b
     import numpy as np
 
     try:
+        if np.asarray(values).dtype.kind in "US":  # float would read "3"
+            raise TypeError
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise ValueError(f"{name} must be numbers in rows of one length, not {short(values)}.") from None

@@ -9,7 +9,7 @@ A plugin adds a pooler through the entry-point group `bertlab.poolers`: a functi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 import torch
@@ -119,7 +119,28 @@ def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, mode: str = "mean")
     >>> pool(hidden, mask, "mean").tolist(), pool(hidden, mask, "max").tolist(), pool(hidden, mask, "cls").tolist()
     ([[2.0, -3.0]], [[3.0, -2.0]], [[1.0, -4.0]])
     """
-    one_of(mode, _poolers(), "pooling mode")
+    return pool_all(hidden, attention_mask, [mode])[mode]
+
+
+def pool_all(hidden: torch.Tensor, attention_mask: torch.Tensor, modes: Iterable[str]) -> dict[str, torch.Tensor]:
+    """What `pool` gives in each of these modes, with one check of the hidden states: mode -> (B, H).
+
+    >>> import torch
+    >>> pool_all(torch.tensor([[[1.0], [3.0]]]), torch.tensor([[1, 1]]), ["cls", "mean"])
+    {'cls': tensor([[1.]]), 'mean': tensor([[2.]])}
+    """
+    modes = [one_of(mode, _poolers(), "pooling mode") for mode in modes]
+    _check(hidden, attention_mask)
+    found = {mode: _poolers()[mode](hidden, attention_mask) for mode in modes}
+    for mode, vectors in found.items():
+        if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or len(vectors) != len(hidden):
+            shape = tuple(vectors.shape) if isinstance(vectors, torch.Tensor) else type(vectors).__name__
+            raise ValueError(f"The pooling mode {mode!r} returned {shape}, not one vector for each of the {len(hidden)} texts: correct its plugin.")
+    return found
+
+
+def _check(hidden: torch.Tensor, attention_mask: torch.Tensor) -> None:
+    """ValueError unless both have the shapes and the numbers that `pool` needs."""
     if not isinstance(hidden, torch.Tensor) or hidden.ndim != 3:
         shape = tuple(hidden.shape) if isinstance(hidden, torch.Tensor) else type(hidden).__name__
         raise ValueError(f"hidden must be a tensor of shape (batch, tokens, width), not {shape}: take one layer, such as encoded.hidden_states[-1].")
@@ -133,11 +154,6 @@ def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, mode: str = "mean")
     empty = (attention_mask.sum(1) == 0).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"attention_mask is all zeros for text {empty[0]}: there is no token to pool.")
-    vectors = _poolers()[mode](hidden, attention_mask)
-    if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or len(vectors) != len(hidden):
-        shape = tuple(vectors.shape) if isinstance(vectors, torch.Tensor) else type(vectors).__name__
-        raise ValueError(f"The pooling mode {mode!r} returned {shape}, not one vector for each of the {len(hidden)} texts: correct its plugin.")
-    return vectors
 
 
 def padding_reaches(mode: str, hidden: torch.Tensor, *, masked: bool) -> bool:
@@ -159,13 +175,13 @@ def padding_reaches(mode: str, hidden: torch.Tensor, *, masked: bool) -> bool:
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Cosine similarity of vectors, row by row: (B, H), (B, H) -> (B,); also (H,), (H,) -> ().
+    """Cosine similarity of vectors, row by row: (B, H), (B, H) -> (B,); also (H,), (H,) -> () and (B, T, H), (B, T, H) -> (B, T).
 
     >>> import torch
     >>> cosine(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])).item().__round__(3)
     0.707
     """
-    a, b = check_vectors(a, "the first argument", (1, 2)), check_vectors(b, "the second argument", (1, 2))
+    a, b = (check_vectors(given, f"the {place} argument", (1, 2, 3)) for given, place in ((a, "first"), (b, "second")))
     if a.shape != b.shape:
         raise ValueError(f"cosine compares vectors of one shape, not {tuple(a.shape)} and {tuple(b.shape)}.")
     return torch.nn.functional.cosine_similarity(a, b, dim=-1)

@@ -291,15 +291,17 @@ def collate(cache: TextCache, examples: np.ndarray, tokenizer, seed: int, probab
     input_ids = np.full(size, tokenizer.pad_token_id, np.int64)
     attention_mask, token_type_ids, special = np.zeros(size, np.int64), np.zeros(size, np.int64), np.ones(size, np.int64)
     words = np.zeros(size, np.int64)
-    for row, (a0, a1, b0, b1, _, _) in enumerate(examples):
+    tokens, continues = np.asarray(cache.tokens), np.asarray(cache.continues)  # the same memory, without memmap's cost for every slice
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    for row, (a0, a1, b0, b1, _, _) in enumerate(examples.tolist()):
         at = 1
-        input_ids[row, 0] = tokenizer.cls_token_id
+        input_ids[row, 0] = cls
         for segment, (start, stop) in enumerate([(a0, a1), (b0, b1)][: 1 + (b1 > b0)]):
             end = at + stop - start
-            input_ids[row, at:end] = cache.tokens[start:stop]
+            input_ids[row, at:end] = tokens[start:stop]
             special[row, at:end] = 0
-            words[row, at:end] = ~cache.continues[start:stop]
-            input_ids[row, end] = tokenizer.sep_token_id
+            words[row, at:end] = ~continues[start:stop]
+            input_ids[row, end] = sep
             words[row, end] = 1
             token_type_ids[row, at : end + 1] = segment
             at = end + 1
@@ -322,6 +324,27 @@ def collate(cache: TextCache, examples: np.ndarray, tokenizer, seed: int, probab
     }
 
 
+def share_of(batch: dict[str, torch.Tensor], index: int, processes: int) -> tuple[dict[str, torch.Tensor], tuple[float, float]]:
+    """The part of a batch that one of several processes trains on, and what to divide its summed losses by.
+
+    Process i gets the rows i, i + processes, ...; where there are too few, a row that asks for nothing.
+    The divisors (MLM, NSP) are the counts of the whole batch over `processes`: the mean of the processes' losses, and of
+    their gradients, is then that of the whole batch, however unevenly the tokens asked for are spread.
+
+    >>> batch = {"labels": torch.tensor([[7, -100], [5, 6], [8, -100]]), "next_sentence_label": torch.tensor([0, 1, -100])}
+    >>> own, divisors = share_of(batch, index=0, processes=2)
+    >>> own["labels"].tolist(), divisors
+    ([[7, -100], [8, -100]], (2.0, 1.0))
+    """
+    divisors = tuple(max(1, int((batch[name] != IGNORE).sum())) / processes for name in ("labels", "next_sentence_label"))
+    if index < len(batch["labels"]):
+        return {name: tensor[index::processes] for name, tensor in batch.items()}, divisors
+    own = {name: tensor[:1].clone() for name, tensor in batch.items()}
+    for name in ("labels", "next_sentence_label"):
+        own[name].fill_(IGNORE)
+    return own, divisors
+
+
 # ---------------------------------------------------------------- batches -> losses
 
 
@@ -332,13 +355,14 @@ class PretrainingLoss(nn.Module):
     prediction nobody asks for. The losses are the same as BertForPreTraining's.
     forward(batch) -> dict with loss, mlm_loss, nsp_loss (scalars; 0 where nothing is asked) and
     what was right: mlm_correct and mlm_count (scalars), nsp_right (one 0 or 1 a pair).
+    Its second argument replaces the numbers of tokens and of pairs by which the sums are divided: see `share_of`.
     """
 
     def __init__(self, model):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, batch: dict[str, torch.Tensor], divisors: tuple[float, float] | None = None) -> dict[str, torch.Tensor]:
         output = self.model.bert(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], token_type_ids=batch["token_type_ids"]
         )
@@ -349,8 +373,9 @@ class PretrainingLoss(nn.Module):
         paired = batch["next_sentence_label"] != IGNORE
         next_labels = batch["next_sentence_label"][paired]
         # sum / count keeps the loss 0, not NaN, where nothing is asked
-        mlm_loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / max(1, len(labels))
-        nsp_loss = nn.functional.cross_entropy(next_logits[paired].float(), next_labels, reduction="sum") / max(1, len(next_labels))
+        tokens, pairs = divisors or (max(1, len(labels)), max(1, len(next_labels)))
+        mlm_loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / tokens
+        nsp_loss = nn.functional.cross_entropy(next_logits[paired].float(), next_labels, reduction="sum") / pairs
         return {
             "loss": mlm_loss + nsp_loss,
             "mlm_loss": mlm_loss,
@@ -435,8 +460,9 @@ def pretrain(
     Raises FloatingPointError when the loss or its gradient is no longer a number and OSError on a full disk,
     each with what to do; the last checkpoint stays.
 
-    Several GPUs or nodes: start it with `accelerate launch` or `torchrun`; bfloat16 is used on a GPU
-    that has it. On a CPU it is float32 unless the recipe says bfloat16: with AVX512-BF16 or AMX that is
+    Several GPUs or nodes: start it with `torchrun` or `accelerate launch`, one process a GPU. N processes train like one whose
+    batch_tokens are N times as many: the same batches and masks, each process with its share, the same losses up to rounding.
+    bfloat16 is used on a GPU that has it. On a CPU it is float32 unless the recipe says bfloat16: with AVX512-BF16 or AMX that is
     twice as fast, without them a hundred times slower, so it is refused there.
     """
     from accelerate import Accelerator
@@ -466,6 +492,8 @@ def pretrain(
         saved = load_training(output, options)
         state, log = saved["state"], saved["log"]
         window, looked_at = state.pop("window", []), state.pop("looked_at", state["tokens"])
+        if (was := state.pop("processes", 1)) != accelerator.num_processes:
+            raise ValueError(f"{output} was begun with {was} processes, not {accelerator.num_processes}: resume with as many, or start in another folder.")
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["rng"])
@@ -494,14 +522,15 @@ def pretrain(
 
     def save() -> None:
         if main:
-            save_training(output, model, optimizer, {**state, "window": window, "looked_at": looked_at}, log, options)
+            place = {**state, "window": window, "looked_at": looked_at, "processes": accelerator.num_processes}
+            save_training(output, model, optimizer, place, log, options)
 
     def look() -> None:
         scores = evaluate(model, tokenizer, cache, held_out) if len(held_out) else {}
         record(event="evaluation", **scores, samples={text: sample_predictions(model, tokenizer, text) for text in samples})
 
     with _signals_wait() as asked_to_stop:
-        for batch_rows, place in training_batches(cache, trained_on, options, state, accelerator.num_processes):
+        for rows, place in training_batches(cache, trained_on, options, state, accelerator.num_processes):
             share = state["tokens"] / options.tokens
             while pending and share >= pending[0]:
                 if main:
@@ -512,27 +541,27 @@ def pretrain(
                 look()
                 looks = due
             looked_at = state["tokens"]
-            if share >= 1 or stopped or asked_to_stop:
+            if share >= 1 or _mean_over_processes(accelerator, stopped or bool(asked_to_stop))[0]:  # one stops, all stop
                 break
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * learning_rate_at(share, options.warmup)
-            own_rows = batch_rows[accelerator.process_index]
-            batch = collate(cache, own_rows, tokenizer, _seed(options.seed, 1, state["step"], accelerator.process_index), options.mask, options.whole_words)
+            batch = collate(cache, rows, tokenizer, _seed(options.seed, 1, state["step"], 0), options.mask, options.whole_words)
+            batch, divisors = share_of(batch, accelerator.process_index, accelerator.num_processes)
             batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
             network.train()
             with torch.autocast("cpu", torch.bfloat16, options.bfloat16) if on_cpu else accelerator.autocast():
-                result = network(batch)
-            loss = result["loss"].item()
-            if math.isfinite(loss):
+                result = network(batch, divisors)
+            losses = _mean_over_processes(accelerator, result["mlm_loss"], result["nsp_loss"])
+            if math.isfinite(loss := sum(losses)):
                 accelerator.backward(result["loss"])
                 gradient = float(accelerator.clip_grad_norm_(model.parameters(), 1.0))
             if not (math.isfinite(loss) and math.isfinite(gradient)):
                 raise diverged(loss, state["step"], f"Lower learning_rate (now {options.learning_rate}) or lengthen warmup", output)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            seen = int(sum(lengths_of(rows).sum() for rows in batch_rows))
+            seen = int(lengths_of(rows).sum())
             state = {"step": state["step"] + 1, "tokens": state["tokens"] + seen, **place}
-            window.append((result["mlm_loss"].item(), result["nsp_loss"].item()))
+            window.append(tuple(losses))
             bar.update(seen)
             if state["step"] % 20 == 0:
                 mlm_loss, nsp_loss = np.mean(window, 0)
@@ -543,13 +572,15 @@ def pretrain(
             if time.monotonic() - last_save > save_minutes * 60:
                 save()
                 last_save = time.monotonic()
-    if asked_to_stop:
+    interrupted = _mean_over_processes(accelerator, bool(asked_to_stop))[0] > 0
+    if interrupted:
         record(event="stopped")
     save()
+    accelerator.wait_for_everyone()  # torchrun ends all processes when the first has gone: not before this is saved
     bar.close()
     _set_dropout(model, own_dropout)
     model.set_attn_implementation(own_attention)
-    if asked_to_stop:
+    if interrupted:
         raise KeyboardInterrupt
     model.eval()
     if main:
@@ -559,8 +590,9 @@ def pretrain(
 
 
 def training_batches(cache: TextCache, documents: np.ndarray, options: PretrainOptions, state: dict, processes: int = 1):
-    """Yield (one array of examples a process, the place after it) for ever, from state's place on.
+    """Yield (the examples of a batch, the place after it) for ever, from state's place on.
 
+    With several processes a batch holds as many times batch_tokens, and each takes its `share_of` it.
     An epoch's documents, pairs and batches follow from (seed, stage, epoch) alone, so that a place is
     three numbers: stage (0, then 1 for the finishing mix), epoch and index.
     """
@@ -572,16 +604,14 @@ def training_batches(cache: TextCache, documents: np.ndarray, options: PretrainO
         shares = np.array([mix.get(name, 1.0) for name in cache.sources])[cache.documents[documents, 2]]
         chosen = np.repeat(documents, shares.astype(int) + (rng.random(len(documents)) < shares % 1))
         examples = make_pairs(cache, chosen, options.pairs, _seed(options.seed, 3, stage, epoch))
-        batches = make_batches(examples, options.batch_tokens, _seed(options.seed, 4, stage, epoch))
-        if len(batches) < processes:
-            raise ValueError(f"This text gives {len(batches)} batches, fewer than the {processes} processes.")
-        while index + processes <= len(batches):
+        batches = make_batches(examples, options.batch_tokens * processes, _seed(options.seed, 4, stage, epoch))
+        while index < len(batches):
             if stage == 0 and seen >= options.finish_at * options.tokens:
                 break
-            rows = [examples[batch] for batch in batches[index : index + processes]]
-            index += processes
+            rows = examples[batches[index]]
+            index += 1
             yield rows, {"stage": stage, "epoch": epoch, "index": index}
-            seen += int(sum(lengths_of(r).sum() for r in rows))
+            seen += int(lengths_of(rows).sum())
         if stage == 0 and seen >= options.finish_at * options.tokens:
             stage, epoch, index = 1, 0, 0
         else:
@@ -821,6 +851,14 @@ def _signals_wait():
 def cpu_has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices in hardware (AVX512-BF16 or AMX)."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _mean_over_processes(accelerator, *values) -> list[float]:
+    """Each value's mean over all processes; with one process the values as they are."""
+    own = [value.item() if isinstance(value, torch.Tensor) else float(value) for value in values]
+    if accelerator.num_processes == 1:
+        return own
+    return accelerator.reduce(torch.tensor(own, device=accelerator.device), "mean").tolist()
 
 
 def _set_dropout(model, probability: float) -> float:

@@ -7,17 +7,22 @@ Source: Reimers & Gurevych 2019, arXiv 1908.10084, sections 3 (training) and 4 (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from .checkpoints import resolve
+from .backends import Encoder, encoder
+from .checkpoints import load_model, load_tokenizer, resolve
 from .datasets import NliTriple, SimilarityPair
-from .inputs import number, numbers, one_of, sequence, vectors as check_vectors, whole
-from .pooling import cosine, pool
-from .tokens import check_text, check_texts, encode, layer_of
+from .inputs import number, numbers, one_of, sequence, short, vectors as check_vectors, whole
+from .pooling import cosine, pool_all, pooling_modes
+from .tokens import batches, check_text, check_texts, layer_of
 
 LOSSES = {  # our short name -> sentence-transformers' class
     "softmax": "SoftmaxLoss",
@@ -30,13 +35,131 @@ LOSSES = {  # our short name -> sentence-transformers' class
 # ---------------------------------------------------------------- scores
 
 
-def sentence_vectors(texts: Sequence[str], mode: str = "mean", *, layer: int = -1, model: str | None = None, batch_size: int = 64) -> torch.Tensor:
-    """Encode and pool many texts: (N, H), in the order of the texts."""
-    vectors, texts = [], check_texts(texts)
-    for start in range(0, len(texts), whole(batch_size, "batch_size", 1)):
-        encoded = encode(texts[start : start + batch_size], model=model)
-        vectors.append(pool(layer_of(encoded.hidden_states, layer), encoded.attention_mask, mode))
-    return torch.cat(vectors)
+def sentence_vectors(
+    texts: Sequence[str],
+    mode: str | Sequence[str] = "mean",
+    *,
+    layer: int = -1,
+    model: str | None = None,
+    batch_size: int = 64,
+    backend: str = "torch",
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """Encode and pool many texts: (N, H), in the order of the texts; several modes, from one pass: {mode: (N, H)}.
+
+    mode     a name from `pooling_modes()`, or a list of names
+    layer    0 the embeddings, -1 the last layer
+    model    a checkpoint folder; bl.BERT if not given
+    backend  "torch", "onnx" (the same vectors) or "onnx-int8" (about twice as fast, nearly the same vectors): see bertlab.backends
+    Texts of like length share a batch, and the memory does not grow with their number, but for the vectors themselves.
+
+    >>> vectors = sentence_vectors(["Rain.", "A cat sat.", "Snow."], ["mean", "max"])
+    >>> {mode: len(found) for mode, found in vectors.items()}
+    {'mean': 3, 'max': 3}
+    """
+    texts, folder = check_texts(texts), model or resolve("BERT")
+    modes = [mode] if isinstance(mode, str) else sequence(mode, "mode", "names of pooling modes, or one name")
+    if not modes:
+        raise ValueError(f"mode must name at least one pooling mode: choose from {', '.join(pooling_modes())}.")
+    hidden_of, found = _hidden_of(folder, layer, backend), {}
+    for places, batch in batches(texts, load_tokenizer(folder), whole(batch_size, "batch_size", 1)):
+        with torch.inference_mode():
+            pooled = pool_all(hidden_of(batch), batch["attention_mask"], modes)
+        for name, vectors in pooled.items():
+            if name not in found:
+                found[name] = torch.empty(len(texts), vectors.shape[1], dtype=vectors.dtype)
+            found[name][places] = vectors
+    return found[mode] if isinstance(mode, str) else found
+
+
+def _hidden_of(folder: str, layer: int, backend: str) -> Encoder:
+    """From a batch to one layer's hidden states."""
+    if layer == -1:
+        return encoder(folder, backend)
+    if backend != "torch":
+        raise ValueError(f"The backend {short(backend)} gives the last layer only: use layer=-1 or backend=\"torch\".")
+    return lambda batch: layer_of(load_model(folder)(**batch, output_hidden_states=True).hidden_states, layer)
+
+
+def stream_vectors(
+    sentences: Iterable[str], file: str | Path, *, model: str | None = None, devices: Sequence[str] | None = None,
+    dtype: str = "float32", block: int = 20_000, batch_size: int = 64,
+) -> np.memmap:  # fmt: skip
+    """Encode more sentences than fit into memory: (N, H), read from `file` as one needs it, in the order of the sentences.
+
+    sentences   any iterable, such as an open text file; only `block` of them are held at a time
+    file        where the vectors go, in NumPy's own format (.npy), whole or not at all
+    model       a SentenceTransformer's folder; bl.SBERT if not given
+    devices     ["cuda:0", "cuda:1"], ["cpu", "cpu"]: a process for each, by SentenceTransformer's own pool; every GPU, or as many
+                on the CPU as it has cores, if not given. One alone needs no pool.
+    dtype       "float32", or "float16" for half the disk
+    Raises ValueError for something that is no sentence, with its number, and where there are none at all.
+    A script that calls this with several devices needs `if __name__ == "__main__":`, for the processes read it too.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     vectors = stream_vectors((f"Rain fell on day {day}." for day in range(5)), folder + "/rain.npy", devices=["cpu"], block=2)
+    ...     vectors.shape
+    (5, 384)
+    """
+    from sentence_transformers import SentenceTransformer
+
+    one_of(dtype, ("float32", "float16"), "dtype"), whole(block, "block", 1), whole(batch_size, "batch_size", 1)
+    devices = sequence(devices, "devices", "names such as 'cpu'") if devices is not None else _all_devices()
+    if not devices or not all(isinstance(device, str) for device in devices):
+        raise ValueError(f"devices must name at least one, such as ['cpu'], not {short(devices)}.")
+    network, file = SentenceTransformer(model or resolve("SBERT"), device=devices[0] if len(devices) == 1 else "cpu"), Path(file)
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False}
+    width, rows, partial = network.get_embedding_dimension(), 0, file.with_name(file.name + ".partial")
+    try:
+        with _pool(network, devices) as pool, open(partial, "wb") as out:
+            np.lib.format.write_array_header_1_0(out, header | {"shape": (0, width)})
+            for texts in _blocks(sentences, block):
+                vectors = network.encode(texts, batch_size=batch_size, pool=pool, show_progress_bar=False)  # (block, H)
+                out.write(np.ascontiguousarray(vectors, dtype).data)
+                rows += len(texts)
+            out.seek(0)  # the header keeps room for any number of rows
+            np.lib.format.write_array_header_1_0(out, header | {"shape": (rows, width)})
+        if not rows:
+            raise ValueError("There are no sentences to encode: an iterator gives its sentences only once.")
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return np.load(file, mmap_mode="r")
+
+
+def _blocks(sentences: Iterable[str], block: int) -> Iterator[list[str]]:
+    """Lists of at most `block` checked sentences.
+
+    >>> list(_blocks(iter(["One.", "Two.", "Three."]), 2))
+    [['One.', 'Two.'], ['Three.']]
+    """
+    if isinstance(sentences, str) or not isinstance(sentences, Iterable):
+        raise ValueError(f"sentences must be strings, one after the other, not {short(sentences)}: for one text give a list of it.")
+    checked = (check_text(text, f"sentence {number}") for number, text in enumerate(sentences))
+    while texts := list(islice(checked, block)):
+        yield texts
+
+
+def _all_devices() -> list[str]:
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"] * (os.cpu_count() or 1)
+
+
+@contextmanager
+def _pool(network, devices: Sequence[str]):
+    """SentenceTransformer's pool of processes for several devices, each with its share of the cores; None for one alone."""
+    if len(devices) == 1:
+        yield None
+        return
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = before or str(max(1, (os.cpu_count() or 1) // len(devices)))  # read when a process begins
+    try:
+        pool = network.start_multi_process_pool(list(devices))
+    finally:
+        os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
+    try:
+        yield pool
+    finally:
+        network.stop_multi_process_pool(pool)
 
 
 def evaluate_similarity(pairs: Sequence[SimilarityPair], mode: str = "mean", *, layer: int = -1, model: str | None = None) -> float:

@@ -202,7 +202,7 @@ def cross_encoder(folder: str | None = None, seed: int = 0):
     from transformers import AutoModelForSequenceClassification
 
     torch.manual_seed(seed)
-    return AutoModelForSequenceClassification.from_pretrained(folder or resolve("BERT"), num_labels=1).eval()
+    return AutoModelForSequenceClassification.from_pretrained(folder or resolve("BERT"), num_labels=1, trust_remote_code=False).eval()
 
 
 def pair_loss(tokenizer, max_length: int = 128) -> Callable[[torch.nn.Module, list[LabelledPair]], torch.Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -184,6 +184,9 @@ def _why_unknown(word: str, tokenizer) -> str:
     return "the vocabulary has no entry for it"
 
 
+WINDOW = 16  # batches that are tokenized, and sorted by their number of tokens, at a time
+
+
 def tokenize(texts: Sequence[str], tokenizer, text_pairs: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
     """Padded tensors (B, T), with a warning where a text was cut or could not be read.
 
@@ -194,28 +197,86 @@ def tokenize(texts: Sequence[str], tokenizer, text_pairs: Sequence[str] | None =
         text_pairs = check_texts(text_pairs)
         if len(text_pairs) != len(texts):
             raise ValueError(f"There are {len(texts)} first and {len(text_pairs)} second texts: give as many of each.")
-    limit = min(tokenizer.model_max_length, 512)
+    losses = Losses(_limit(tokenizer))
+    rows = _rows(texts, text_pairs, tokenizer, losses)
+    losses.warn(stacklevel=4)
+    return _padded(rows, range(len(texts)), tokenizer)
+
+
+def batches(texts: Sequence[str], tokenizer, size: int) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+    """The texts in batches with little padding, for texts of like length share one: (their places in `texts`, padded tensors (B, T)).
+
+    The longest come first, so that too little memory shows at once. What is held does not grow with the number of texts.
+    Warns at the end if texts were cut or could not be read. The texts must have been checked.
+
+    >>> tokenizer = load_tokenizer(resolve("BERT"))
+    >>> [(places, batch["input_ids"].shape[1]) for places, batch in batches(["Rain.", "A cat sat.", "Snow."], tokenizer, 2)]
+    [([1, 0], 6), ([2], 4)]
+    """
+    order, losses = sorted(range(len(texts)), key=lambda i: -len(texts[i])), Losses(_limit(tokenizer))
+    for start in range(0, len(order), size * WINDOW):
+        window = order[start : start + size * WINDOW]
+        rows = _rows([texts[i] for i in window], None, tokenizer, losses)
+        by_tokens = sorted(range(len(window)), key=lambda i: -len(rows["input_ids"][i]))
+        for some in (by_tokens[at : at + size] for at in range(0, len(by_tokens), size)):
+            yield [window[i] for i in some], _padded(rows, some, tokenizer)
+    losses.warn(stacklevel=4)
+
+
+@dataclass
+class Losses:
+    """What of some texts does not reach the model: the rest of long ones, and words that the vocabulary cannot write."""
+
+    limit: int  # tokens that the model reads
+    longest: int = 0
+    text: str = ""  # the longest
+    tokens: int = 0
+    unknown: int = 0
+
+    def warn(self, stacklevel: int) -> None:
+        if self.longest > self.limit:
+            warnings.warn(
+                f"A text has {self.longest} tokens ({self.text!r:.40}...); BERT reads {self.limit}, so the rest was cut. Split long texts.",
+                stacklevel=stacklevel,
+            )
+        if self.unknown:
+            warnings.warn(
+                f"{self.unknown} of {self.tokens} tokens are [UNK]: this vocabulary does not know them, "
+                "so the model cannot tell them apart. Use English text or another checkpoint (BERTLAB_BERT).",
+                stacklevel=stacklevel,
+            )
+
+
+def _limit(tokenizer) -> int:
+    return min(tokenizer.model_max_length, 512)
+
+
+def _rows(texts: list[str], text_pairs: list[str] | None, tokenizer, losses: Losses) -> dict[str, list[list[int]]]:
+    """input_ids and so on of each text, without padding; what is lost is added to `losses`."""
     both = (texts, text_pairs) if text_pairs is not None else (texts,)
-    everything = tokenizer(*both, verbose=False)
-    lengths = [len(ids) for ids in everything["input_ids"]]
-    if text_pairs is not None and max(lengths) > limit:
-        both = tuple(zip(*(_shorter(pair, everything, row, limit) for row, pair in enumerate(zip(*both)))))
-        both = tuple(list(side) for side in both)
-    encoded = tokenizer(*both, padding=True, truncation=True, max_length=limit, return_tensors="pt")
-    if max(lengths) > limit:
-        longest = lengths.index(max(lengths))
-        warnings.warn(
-            f"A text has {max(lengths)} tokens ({texts[longest]!r:.40}...); BERT reads {limit}, so the rest was cut. Split long texts.",
-            stacklevel=3,
-        )
-    unknown = int((encoded["input_ids"] == tokenizer.unk_token_id).sum())
-    if unknown:
-        warnings.warn(
-            f"{unknown} of {int(encoded['attention_mask'].sum())} tokens are [UNK]: this vocabulary does not know them, "
-            "so the model cannot tell them apart. Use English text or another checkpoint (BERTLAB_BERT).",
-            stacklevel=3,
-        )
-    return dict(encoded)
+    rows = tokenizer(*both, verbose=False)
+    lengths = [len(ids) for ids in rows["input_ids"]]
+    if (most := max(lengths)) > losses.longest:
+        losses.longest, losses.text = most, texts[lengths.index(most)]
+    if most > losses.limit:
+        if text_pairs is not None:
+            both = tuple(map(list, zip(*(_shorter(pair, rows, row, losses.limit) for row, pair in enumerate(zip(*both))))))
+        rows = tokenizer(*both, truncation=True, max_length=losses.limit)
+    losses.tokens += sum(map(len, rows["input_ids"]))
+    losses.unknown += sum(ids.count(tokenizer.unk_token_id) for ids in rows["input_ids"])
+    return dict(rows)
+
+
+def _padded(rows: dict[str, list[list[int]]], some: Iterable[int], tokenizer) -> dict[str, torch.Tensor]:
+    """Tensors (B, T) of some of the rows, padded to the longest of them as the tokenizer would."""
+    fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+    longest, left = max(len(rows["input_ids"][i]) for i in some), tokenizer.padding_side == "left"
+
+    def filled(row: list[int], value: int) -> list[int]:
+        padding = [value] * (longest - len(row))
+        return padding + row if left else row + padding
+
+    return {name: torch.tensor([filled(lists[i], fill.get(name, 0)) for i in some]) for name, lists in rows.items()}
 
 
 @torch.inference_mode()

@@ -213,8 +213,9 @@ DAMAGES = {
     "another model's tokenizer": (drop_tokens, "do not belong together"),
     "vocabulary without a padding token": (in_json("tokenizer_config.json", pad_token=None), "padding token"),
     # code, and links
-    "code for the model": (custom_code("config.json"), "cannot be loaded"),
-    "code for the tokenizer": (custom_code("tokenizer_config.json", "config.json"), "cannot be loaded"),
+    "code for the model": (custom_code("config.json"), "wants code of its own"),
+    "code for a known model": (custom_code("config.json", model_type="bert"), "wants code of its own"),
+    "code for the tokenizer": (custom_code("tokenizer_config.json", "config.json"), "wants code of its own"),
     "weights are a link out": (link_out(WEIGHTS), "link to a file outside"),
     "config is a link out": (link_out("config.json"), "link to a file outside"),
     "tokenizer is a link out": (link_out("tokenizer.json"), "link to a file outside"),
@@ -255,13 +256,6 @@ def test_a_pickle_beside_the_weights_is_not_opened(original, right, tmp_path, mo
     (folder / "training.pt").write_bytes(pickle.dumps(Evil()))
     monkeypatch.setenv("BERTLAB_BERT", str(folder))
     assert use() == right and not (tmp_path / "it-ran").exists()
-
-
-def test_code_beside_a_known_model_is_not_run(original, right, tmp_path, monkeypatch):
-    folder = Path(shutil.copytree(original, tmp_path / "copy"))
-    custom_code("config.json", model_type="bert")(folder)
-    monkeypatch.setenv("BERTLAB_BERT", str(folder))
-    assert use() == right and not (folder / "it-ran").exists()
 
 
 def test_links_inside_a_folder_and_to_a_folder_are_followed(original, right, tmp_path, monkeypatch):

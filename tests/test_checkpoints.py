@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bertlab as bl
-from bertlab import checkpoints
+from bertlab import checkpoints, search
 
 sys.path.insert(0, str(Path(__file__).parent))
 import hub_contents  # noqa: E402
@@ -111,6 +111,19 @@ def no_model_type(folder):
     (folder / "config.json").write_text("{}")
 
 
+def ask_for_code(folder, file="config.json"):
+    """The checkpoint's own architecture, as transformers would offer to import it; the module leaves a file behind."""
+    (folder / "theirs.py").write_text(f"open({str(folder / 'ran')!r}, 'w').close()\nclass Theirs: pass\n")
+    config = json.loads((folder / file).read_text())
+    config["auto_map"] = {"AutoConfig": "theirs.Theirs", "AutoModel": "theirs.Theirs", "AutoTokenizer": ["theirs.Theirs", "theirs.Theirs"]}
+    config |= {"model_type": "theirs"} if file == "config.json" else {"tokenizer_class": "Theirs"}
+    (folder / file).write_text(json.dumps(config))
+
+
+def ask_for_tokenizer_code(folder):
+    ask_for_code(folder, "tokenizer_config.json")
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -121,6 +134,8 @@ def no_model_type(folder):
         (empty, "is damaged"),
         (drop_tokenizer, "holds no tokenizer"),
         (no_model_type, "names no model_type"),
+        (ask_for_code, "wants code of its own to be run"),
+        (ask_for_tokenizer_code, "wants code of its own to be run"),
     ],
 )
 def test_damaged_folders_are_said_in_one_sentence(copy, monkeypatch, damage, words):
@@ -129,6 +144,17 @@ def test_damaged_folders_are_said_in_one_sentence(copy, monkeypatch, damage, wor
     with pytest.raises(bl.CheckpointError, match=words) as error:
         bl.BERT
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("load", [checkpoints.load_model, checkpoints.load_tokenizer, search.cross_encoder])
+def test_code_that_comes_with_weights_is_not_run(copy, monkeypatch, load):
+    """Even where nobody has checked the folder, and somebody at the keyboard says yes to everything."""
+    ask_for_code(copy)
+    ask_for_tokenizer_code(copy)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises((bl.CheckpointError, ValueError), match="custom code"):
+        load(str(copy))
+    assert not (copy / "ran").exists()
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "~/nothing-here", "a/b/c", "bert base"])

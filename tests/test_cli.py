@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -107,24 +108,6 @@ def test_a_package_without_notebooks_says_so(tmp_path):
         cli.notebooks_folder(tmp_path / "bertlab")
 
 
-OPEN = ("--ip=0.0.0.0", "--ServerApp.ip=0.0.0.0", "--ip=*", "--ip=::", "--ip=192.168.1.7")
-NO_TOKEN = ("--IdentityProvider.token=", "--ServerApp.token=''", '--NotebookApp.token=""')
-
-
-@pytest.mark.parametrize("token", NO_TOKEN)
-@pytest.mark.parametrize("ip", OPEN)
-def test_no_lab_that_everybody_can_enter(ip, token, monkeypatch, capsys):
-    monkeypatch.setattr(cli.os, "execve", lambda *_: pytest.fail("the server was started"))
-    assert cli.main(["lab", ip, token]) == 2
-    assert cli.main(["lab", *ip.split("="), token]) == 2
-    assert "could run code on it: leave the token on" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("extra", [["--ip=0.0.0.0"], ["--IdentityProvider.token="], ["--ip=127.0.0.1", "--ServerApp.token="], [OPEN[0], NO_TOKEN[0], "--PasswordIdentityProvider.hashed_password=argon2:x"]])
-def test_what_is_locked_or_stays_on_this_machine_is_allowed(extra):
-    cli.refuse_an_open_door(extra)
-
-
 JUPYTERS_PLACES = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
 
 
@@ -161,7 +144,11 @@ def test_lab_serves_the_course_to_those_with_its_token(home, tmp_path):
 
 
 def address_in(log: Path) -> re.Match | None:
-    return re.search(r"(http://127\.0\.0\.1:\d+)/\S*\?token=(\w+)", log.read_text())
+    """The address and token in a server's log, once it listens there: it says them a moment before."""
+    found = re.search(r"http://127\.0\.0\.1:(\d+)/\S*\?token=\w+\n", log.read_text())
+    with socket.socket() as client:
+        listens = found and client.connect_ex(("127.0.0.1", int(found[1]))) == 0
+    return re.search(r"(http://127\.0\.0\.1:\d+)/\S*\?token=(\w+)", found[0]) if listens else None
 
 
 def get(address: str, token: str, path: str) -> dict:

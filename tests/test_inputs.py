@@ -151,9 +151,16 @@ CALLS = {
     "recommend": (st.tuples(st.sampled_from(bl.guide.TASKS) | text, st.sampled_from(bl.guide.DATA) | text, st.sampled_from(bl.guide.LATENCY) | text), lambda m, a: bl.recommend(*a)),
     "register_pooler": (st.tuples(mode, wrong | st.sampled_from([lambda h, m: h[:, 0], lambda h, m: h, lambda h, m: None])), lambda m, a: _register(*a)),
     "senses": (st.sampled_from(["bank", "bat"]) | text, lambda m, a: bl.senses(a)),
+    "sentence_vectors": (
+        st.tuples(few, mode | st.lists(mode, max_size=3), st.integers(-3, 3) | wrong, whole, st.sampled_from(["torch", "onnx-int4"]) | text),
+        lambda m, a: bl.sentence_vectors(a[0], a[1], layer=a[2], batch_size=a[3], backend=a[4]),
+    ),
     "similarity_pairs": (st.sampled_from(["train", "test", None]) | text, lambda m, a: bl.similarity_pairs(a)),
     "solution": (exercise_number, lambda m, a: bl.solution(a)),
     "spearman_interval": (st.tuples(flat, flat | rows, st.none() | flat), lambda m, a: bl.spearman_interval(*a, draws=20)),
+    "stream_vectors": (
+        st.tuples(few, st.none() | st.just(["cpu"]) | st.just([]), st.sampled_from(["float32", "float16"]) | text, whole, whole), lambda m, a: _stream(*a),
+    ),
     "train_siamese": (
         st.tuples(st.lists(st.tuples(short_texts, short_texts, st.integers(0, 1)) | wrong, max_size=2), st.sampled_from([*bl.sbert.LOSSES]) | text),
         lambda m, a: bl.train_siamese(bl.sbert.siamese(), a[0], a[1], FitOptions(epochs=1)),
@@ -170,7 +177,7 @@ CALLS = {
 }
 NO_INPUT = {"documents", "guide_table", "pooling_modes", "progress", "quiz_parts"}
 RESULTS = {"Encoded", "Hit", "Masked", "NextSentence", "Prediction", "Recommendation", "Tokens"}  # bertlab makes them, a learner reads them
-SLOW = {"train_siamese": (2, 50), "pretrain": (2, 50), "next_sentence_pairs": (8, 500), "check": (8, 500)}  # name -> how many every day, and how many to soak
+SLOW = {"train_siamese": (2, 50), "pretrain": (2, 50), "stream_vectors": (4, 100), "next_sentence_pairs": (8, 500), "check": (8, 500)}  # name -> how many every day, and how many to soak
 
 
 def _register(name, pooler):
@@ -183,6 +190,12 @@ def _register(name, pooler):
     finally:
         pooling._POOLERS.clear()
         pooling._POOLERS.update(before)
+
+
+def _stream(sentences, devices, dtype, block, batch_size):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "vectors.npy"
+        return np.array(bl.stream_vectors(sentences, file, devices=["cpu"] if devices is None else devices, dtype=dtype, block=block, batch_size=batch_size))
 
 
 def _pretrain(m: Made, sentences: list[str], objective: str):

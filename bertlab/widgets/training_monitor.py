@@ -94,7 +94,8 @@ def _seconds_left(records: Sequence[dict]) -> float | None:
     if "seconds_left" in last:
         return last["seconds_left"]
     speed = next((r["tokens_per_second"] for r in reversed(records) if r.get("tokens_per_second")), None)
-    return last["tokens"] * (1 / last["share"] - 1) / speed if speed and last.get("share") else None
+    known = speed and last.get("share") and "tokens" in last  # a page may hold the records of both
+    return last["tokens"] * (1 / last["share"] - 1) / speed if known else None
 
 
 def _guesses(records: Sequence[dict]) -> tuple:

@@ -51,7 +51,7 @@ def train_contrastive(arguments: list[str], scale: float = 20.0, learning_rate: 
     optimizer = torch.optim.AdamW(model.bert.parameters(), lr=learning_rate)
     torch.manual_seed(recipe.seed)
     seen, documents = 0, np.flatnonzero(cache.documents[:, 3] == 0)
-    for (rows,), _ in pt.training_batches(cache, documents, recipe, {"stage": 0, "epoch": 0, "index": 0, "tokens": 0}):
+    for rows, _ in pt.training_batches(cache, documents, recipe, {"stage": 0, "epoch": 0, "index": 0, "tokens": 0}):
         if seen >= recipe.tokens:
             break
         batch = pt.collate(cache, segments(rows), tokenizer, seed=0)
