@@ -1,6 +1,6 @@
 """How much memory a learner's kernel takes: notebooks 01 to 04 beside the same lessons with stock calls, and whether all runs under a hub's limit.
 
-The lessons in stock/ do what the notebooks' cells do, with transformers, sentence-transformers and matplotlib alone: each model once, by
+The lessons in stock/ (Python code, a cell begins at "# %%") do what the notebooks' cells do, with transformers, sentence-transformers and matplotlib alone: each model once, by
 from_pretrained, from the folder that the notebook uses, in batches of the same size. The memory is PSS, in which a page that several processes
 share counts for each in part; it is read all the time, and what comes and goes in between is missed. Linux only.
 """
@@ -120,7 +120,7 @@ def stock(numbers: Sequence[str]) -> dict[str, nbformat.NotebookNode]:
     """
     lessons = {}
     for number in numbers:
-        _, *cells = (STOCK / f"{number}.py").read_text(encoding="utf-8").split("# %%\n")
+        _, *cells = (STOCK / f"{number}.txt").read_text(encoding="utf-8").split("# %%\n")
         lessons[number] = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.strip()) for cell in cells])
     return lessons
 
