@@ -126,7 +126,7 @@ def _export(folder: str, file: Path) -> None:
 
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, local_files_only=True).eval()
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, local_files_only=True, trust_remote_code=False).eval()
     batch = dict(load_tokenizer(folder)(SAMPLE, padding=True, return_tensors="pt"))
     names = list(batch)
     axes = {name: {0: "batch", 1: "tokens"} for name in (*names, "last_hidden_state")}
