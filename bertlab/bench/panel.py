@@ -71,7 +71,9 @@ def cases() -> dict[str, Case]:
         "NextSentence": Case(lambda s: widgets.NextSentence(s, other), in_pair, lambda s: predict_next(s, other), "predict_next(a, b)"),
         "PoolingBench": Case(lambda s: widgets.PoolingBench(s, other), in_pair, pooled, "encode(a), encode(b), pool and cosine in each mode"),
         "AttentionView": Case(widgets.AttentionView, first, attention_weights, "attention_weights(text)"),
-        "TokenInspector": Case(widgets.TokenInspector, first, inspect_tokens, "inspect_tokens(text)"),
+        "TokenInspector": Case(
+            widgets.TokenInspector, first, inspect_tokens, "inspect_tokens(text); no model runs, so the messages to the page and the HTML, under 1 ms, weigh as much as the answer"
+        ),
         "SimilarityMap": Case(
             lambda s: _similarity_map([s, *five]), in_list, lambda s: sentence_vectors([s, *five], "mean", model=resolve("SBERT")), "sentence_vectors(6 texts, 'mean', model=SBERT)"
         ),
