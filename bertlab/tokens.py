@@ -268,15 +268,8 @@ def _rows(texts: list[str], text_pairs: list[str] | None, tokenizer, losses: Los
 
 
 def _padded(rows: dict[str, list[list[int]]], some: Iterable[int], tokenizer) -> dict[str, torch.Tensor]:
-    """Tensors (B, T) of some of the rows, padded to the longest of them as the tokenizer would."""
-    fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-    longest, left = max(len(rows["input_ids"][i]) for i in some), tokenizer.padding_side == "left"
-
-    def filled(row: list[int], value: int) -> list[int]:
-        padding = [value] * (longest - len(row))
-        return padding + row if left else row + padding
-
-    return {name: torch.tensor([filled(lists[i], fill.get(name, 0)) for i in some]) for name, lists in rows.items()}
+    """Tensors (B, T) of some of the rows, padded to the longest of them."""
+    return dict(tokenizer.pad({name: [lists[i] for i in some] for name, lists in rows.items()}, return_tensors="pt", verbose=False))
 
 
 @torch.inference_mode()
