@@ -1,7 +1,7 @@
 """A model of the Hugging Face Hub: from the cache at once, else downloaded once, verified, and gone on with where it was cut off.
 
 The files go into huggingface_hub's own cache, in its layout (blobs, snapshots, refs), so every other program finds them there.
-Its `snapshot_download` is not used: it waits without end for a Hub that does not answer, and begins an interrupted file anew.
+Its `snapshot_download` is not used: it waits for minutes for a Hub that does not answer, and begins the file of a process that was killed anew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How much memory a kernel may use, and what happens when it wants more: a sentence in the cell, not a kernel that died.
 
 A hub or a container gives a learner a limit, often 1 GB, and the system kills whatever goes beyond it. `guard` makes this process stop
-asking in time: Linux then refuses the memory (RLIMIT_DATA, see getrlimit(2)), and Python and torch raise an error that `say` puts in words.
-Without such a limit nothing is guarded. `return_early` has glibc return what was freed, which costs no measurable time.
+asking in time: Linux then refuses the memory (RLIMIT_DATA, see getrlimit(2)), and Python and torch raise an error that `sentence` puts in words.
+Without such a limit nothing is guarded. `return_early` has glibc return what was freed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 def return_early() -> None:
     """Have large blocks of memory returned to the system when they are freed (glibc only; elsewhere nothing is done).
 
-    Otherwise glibc takes a freed tensor as a sign to keep blocks of up to 32 MB, between which later ones leave holes: a notebook that
-    runs batches of many lengths then holds on to more than 100 MB.
+    Otherwise glibc takes a freed tensor as a sign to keep blocks of up to 32 MB (mallopt(3)), between which later ones leave holes, and a
+    notebook that runs batches of many lengths holds on to them.
     """
     if sys.platform == "linux" and not any(name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")):
         try:

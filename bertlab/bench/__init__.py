@@ -116,6 +116,13 @@ def ratio(part: str, what: str, above: Sequence[float], below: Sequence[float], 
     return Row(part, what, middle, low, high, len(above), **more)
 
 
+def environment(without: tuple[str, ...] = ("BERTLAB_",), **own: str) -> dict[str, str]:
+    """For another process with this very package and the bundled weights: variables that begin so are left out, `own` ones are added."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
+    package = str(Path(__file__).resolve().parents[2])
+    return {**kept, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])), **own}
+
+
 def run(parts: Iterable[str], options: Options) -> Iterator[Row]:
     """The rows of these parts, one by one, as soon as they are measured."""
     for part in parts:

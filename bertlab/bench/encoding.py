@@ -65,7 +65,8 @@ def ours(backend: str = "torch") -> Encode:
     from ..pooling import pooling_modes
     from ..sbert import sentence_vectors
 
-    _need("onnx", "onnxruntime") if backend != "torch" else None
+    if backend != "torch":
+        _need("onnx", "onnxruntime")
     return lambda texts: sentence_vectors(texts, pooling_modes(), model=resolve("SBERT"), batch_size=BATCH, backend=backend)["mean"].numpy()
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from . import Options, Row, ratio
+from . import Options, Row, environment, ratio
 
 STOCK = Path(__file__).parent / "stock"
 LESSONS = ("01", "02", "03", "04")
@@ -90,15 +90,13 @@ def available() -> int:
     return kib(Path("/proc/meminfo"), "MemAvailable") * 1024
 
 
-def environment(home: Path, threads: int) -> dict[str, str]:
+def learners_environment(home: Path, threads: int) -> dict[str, str]:
     """A learner's own: home, progress, settings; the bundled weights, and their folders for the stock lessons."""
     from ..checkpoints import bundled_folder
 
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BERTLAB_", "HF_", "JUPYTER", "IPYTHON", "OMP_"))}
-    path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
-    own = {"HOME": str(home), "BERTLAB_PROGRESS": str(home / "progress.jsonl"), "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
-    folders = {f"LESSON_{name}": str(bundled_folder(name)) for name in ("BERT", "SBERT")}
-    return {**kept, **own, **folders, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    own = {"HOME": str(home), "BERTLAB_PROGRESS": str(home / "progress.jsonl"), "HF_HUB_OFFLINE": "1"}
+    own |= {f"LESSON_{name}": str(bundled_folder(name)) for name in ("BERT", "SBERT")}
+    return environment(("BERTLAB_", "HF_", "JUPYTER", "IPYTHON", "OMP_"), **own, **({"OMP_NUM_THREADS": str(threads)} if threads else {}))
 
 
 def notebooks_folder() -> Path:
@@ -133,7 +131,7 @@ async def together(number: int, lessons: dict[str, nbformat.NotebookNode], threa
             learner.home.mkdir()
         total, free, place = 0, available(), notebooks_folder()
         copies = [{name: nbformat.from_dict(notebook) for name, notebook in lessons.items()} for _ in learners]
-        work = (learner.work(own, environment(learner.home, threads), place, cell_timeout * max(1, number)) for learner, own in zip(learners, copies))
+        work = (learner.work(own, learners_environment(learner.home, threads), place, cell_timeout * max(1, number)) for learner, own in zip(learners, copies))
         running = asyncio.gather(*work)
         while not running.done():
             total, free = max(total, sum(learner.look() for learner in learners)), min(free, available())
@@ -198,7 +196,7 @@ def under(limit: int, numbers: Sequence[str]) -> Row:
 
 def said_in_words() -> Row:
     """Whether a cell that wants far more than the limit ends with a sentence, and the kernel goes on."""
-    what = f"a cell that wants 3 GiB of {1} GiB: 1 if a sentence is said and the next cell runs"
+    what = "a cell that wants 3 GiB of 1 GiB: 1 if a sentence is said and the next cell runs"
     cells = ["%load_ext bertlab\nimport torch", "x = torch.ones(3 * 2**28)", "print('goes on')"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     try:
@@ -215,7 +213,7 @@ def said_in_words() -> Row:
 def hub(limit: int) -> Iterator[tuple[Group, dict[str, str]]]:
     """A control group in which the course's server runs, and a learner's environment; OSError where none can be made."""
     with Group.made(limit) as group, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        own = environment(Path(folder), 0)
+        own = learners_environment(Path(folder), 0)
         command = [sys.executable, "-m", "bertlab.cli", "lab", "--no-browser", "--ServerApp.port=0"]
         with open(Path(folder, "log"), "w+") as log, subprocess.Popen(command, cwd=folder, env=own, stdout=log, stderr=log, start_new_session=True) as server:
             group.add(server.pid)

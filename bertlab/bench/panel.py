@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from . import Options, Row, quartiles, ratio
+from . import Options, Row, environment, quartiles, ratio
 
 SENTENCE = "The {} sat on the {} because the day had been long and the way home was still very far."
 NOUNS = (
@@ -144,12 +144,3 @@ def in_kernel(name: str, rounds: int, threads: int) -> dict[str, list[float]]:
     NotebookClient(notebook, timeout=600, kernel_name="python3", store_widget_state=False).execute(env=environment())
     printed = "".join(output.text for output in notebook.cells[0].outputs if output.output_type == "stream" and output.name == "stdout")
     return json.loads(printed.splitlines()[-1])
-
-
-def environment() -> dict[str, str]:
-    """This process's, with the package that is running on the kernel's path."""
-    import os
-    from pathlib import Path
-
-    package = str(Path(__file__).resolve().parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}

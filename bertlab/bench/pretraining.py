@@ -209,6 +209,7 @@ def _bertlab(at: Ground, model, batches: list[np.ndarray], output: Path, same_ma
 
 def _trainer(at: Ground, model, batches: list[np.ndarray], output: Path, same_masks: bool) -> list[float]:
     from transformers import Trainer, TrainingArguments
+    from transformers.trainer_callback import PrinterCallback
 
     loader = _loader(at, batches, same_masks)
 
@@ -224,15 +225,9 @@ def _trainer(at: Ground, model, batches: list[np.ndarray], output: Path, same_ma
         weight_decay=recipe.weight_decay, adam_beta1=0.9, adam_beta2=0.98, adam_epsilon=1e-6, optim="adamw_torch_fused",
     )  # fmt: skip
     trainer = SameBatches(model, arguments, train_dataset=loader.dataset)
-    trainer.pop_callback(_printer())
+    trainer.pop_callback(PrinterCallback)
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-
-
-def _printer():
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
 
 
 def _loop(at: Ground, model, batches: list[np.ndarray], output: Path, same_masks: bool) -> list[float]:

@@ -6,16 +6,14 @@ tests/README.md ("What the start is spent on") says where the time goes.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from . import Options, Row, interleave, quartiles, ratio
+from . import Options, Row, environment, interleave, quartiles, ratio
 
 TEXT = "The capital of France is [MASK]."
 BERTLAB = f"""import bertlab as bl
@@ -43,7 +41,7 @@ def ask(code: str, threads: int) -> Answer:
     """Run `code` in a new Python; RuntimeError if it fails or prints nothing. What it writes on stderr goes the same way for every side."""
     with tempfile.TemporaryFile("w+") as errors:
         began = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=errors, text=True, env=_environment(threads))
+        process = subprocess.Popen([sys.executable, "-u", "-c", code], stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(OMP_NUM_THREADS=str(threads)))
         first = process.stdout.readline()
         seconds = time.perf_counter() - began
         rest = process.stdout.read()
@@ -52,13 +50,6 @@ def ask(code: str, threads: int) -> Answer:
             last = errors.read().strip().splitlines()[-1:]
             raise RuntimeError(f"A process of the bench failed ({last or 'it printed nothing'}); its code begins {code[:60]!r}.")
     return Answer(seconds, (first.strip(), *rest.split("\n")))
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """This process's environment with the bundled weights, this bertlab and as many threads as the other side has."""
-    chosen = {name: value for name, value in os.environ.items() if name not in ("BERTLAB_BERT", "BERTLAB_SBERT")}
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-    return {**chosen, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
 
 
 def check(ours: Answer, pipeline: Answer) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 
 from . import Options, Row, quartiles, ratio
-from .memory import client, environment, notebooks_folder
+from .memory import client, learners_environment, notebooks_folder
 
 AT_MOST = 8 * 60.0  # seconds for all notebooks, one after another
 
@@ -74,7 +74,7 @@ def start_nbval(paths: Sequence[Path], threads: int) -> tuple[float, subprocess.
     command += ["--nbval-cell-timeout=300", *map(str, paths)]
     began = time.perf_counter()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return began, subprocess.Popen(command, cwd=home.name, env=environment(Path(home.name), threads), **pipes), home
+    return began, subprocess.Popen(command, cwd=home.name, env=learners_environment(Path(home.name), threads), **pipes), home
 
 
 def finish(started: Sequence[tuple[float, subprocess.Popen, tempfile.TemporaryDirectory]]) -> float:
@@ -95,7 +95,7 @@ def starts(paths: Sequence[Path], threads: int) -> dict[Path, float]:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(imports(nbformat.read(path, as_version=4)))])
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
             began = time.perf_counter()
-            client(notebook, path.parent, 300).execute(env=environment(Path(home), threads), stderr=subprocess.DEVNULL)
+            client(notebook, path.parent, 300).execute(env=learners_environment(Path(home), threads), stderr=subprocess.DEVNULL)
             took[path] = time.perf_counter() - began
     return took
 
