@@ -359,16 +359,13 @@ def index(k: int = 10, asked: int = 300) -> dict:
 
 def backends() -> dict:
     """The same batches through torch, ONNX Runtime in float32 and in int8, in turn, three times; then torch with other batches, on half of the texts."""
-    import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from transformers import AutoModel
+    from bertlab.backends import encoder, exported
 
-    model, tokenizer = AutoModel.from_pretrained(bl.SBERT, attn_implementation="eager").eval(), load_tokenizer(bl.SBERT)
+    tokenizer = load_tokenizer(bl.SBERT)
     passages, queries = bl.datasets.passages(), bl.datasets.queries()
     place = {p.id: i for i, p in enumerate(passages)}
     relevant = [[place[i] for i in q.relevant] for q in queries]
     texts = [p.text for p in passages] + [q.text for q in queries]
-    names = ("input_ids", "attention_mask", "token_type_ids")
 
     def batches(size: int, by_length: bool, step: int = 1) -> list:
         order = np.random.default_rng(0).permutation(len(texts))[::step].tolist()
@@ -378,50 +375,21 @@ def backends() -> dict:
         return [(r, tokenizer([texts[i] for i in r], padding=True, truncation=True, max_length=256, return_tensors="pt")) for r in rows]
 
     def vectors(run, work) -> np.ndarray:
-        found = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+        found = np.zeros((len(texts), 384), dtype=np.float32)
         for rows, batch in work:
             found[rows] = torch.nn.functional.normalize(pool(run(batch), batch["attention_mask"]), dim=-1).numpy()
         return found
 
-    def with_torch(batch) -> torch.Tensor:
-        with torch.inference_mode():
-            return fast(**batch).last_hidden_state
-
-    fast = AutoModel.from_pretrained(bl.SBERT).eval()
     work = batches(32, True)
     settings = {"32, sorted by length": batches(32, True, 2), "32, in random order": batches(32, False, 2), "8, sorted by length": batches(8, True, 2), "1": batches(1, True, 2)}
-    with tempfile.TemporaryDirectory() as folder:
-        full, small = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
-
-        class Plain(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.model = model
-
-            def forward(self, input_ids, attention_mask, token_type_ids):
-                # the mask in the shape that attention adds to its scores: tracing would freeze transformers' own choice of one
-                mask = (1.0 - attention_mask[:, None, None, :].to(torch.float32)) * -1e9  # (B, 1, 1, T)
-                return self.model(input_ids=input_ids, attention_mask=mask, token_type_ids=token_type_ids).last_hidden_state
-
-        example = tuple(work[0][1][name] for name in names)
-        axes = {name: {0: "batch", 1: "tokens"} for name in (*names, "hidden")}
-        with torch.no_grad():
-            torch.onnx.export(Plain(), example, full, input_names=list(names), output_names=["hidden"], dynamic_axes=axes, opset_version=17, dynamo=False)
-        quantize_dynamic(full, small, weight_type=QuantType.QInt8)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-
-        def with_onnx(file):
-            session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-            return lambda batch: torch.from_numpy(session.run(["hidden"], {name: batch[name].numpy() for name in names})[0])
-
-        ways = {"torch, float32": with_torch, "ONNX Runtime, float32": with_onnx(full), "ONNX Runtime, int8": with_onnx(small)}
-        sizes = [(Path(bl.SBERT) / "model.safetensors").stat().st_size, full.stat().st_size, small.stat().st_size]
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        found = {name: vectors(run, work) for name, run in ways.items()}  # warms up
-        for _ in range(3):
-            for name, run in ways.items():
-                seconds[name].append(clock(lambda: vectors(run, work)))
+    ways = {name: encoder(bl.SBERT, backend) for name, backend in (("torch, float32", "torch"), ("ONNX Runtime, float32", "onnx"), ("ONNX Runtime, int8", "onnx-int8"))}
+    files = [Path(bl.SBERT) / "model.safetensors", exported(bl.SBERT, "onnx"), exported(bl.SBERT, "onnx-int8")]
+    sizes = [file.stat().st_size for file in files]
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    found = {name: vectors(run, work) for name, run in ways.items()}  # warms up
+    for _ in range(3):
+        for name, run in ways.items():
+            seconds[name].append(clock(lambda: vectors(run, work)))
     assert np.abs(found["ONNX Runtime, float32"] - found["torch, float32"]).max() < 1e-3, "the exported model computes something else"
     base, reference = statistics.median(seconds["torch, float32"]), found["torch, float32"]
     rows = {}
@@ -437,7 +405,7 @@ def backends() -> dict:
     times: dict[str, list[float]] = {name: [] for name in settings}
     for _ in range(2):
         for name, batch in settings.items():
-            times[name].append(clock(lambda: vectors(with_torch, batch)))
+            times[name].append(clock(lambda: vectors(ways["torch, float32"], batch)))
     batch_rows = {name: round(statistics.median(t) / statistics.median(times["32, sorted by length"]), 3) for name, t in times.items()}
     return {"texts": len(texts), "rows": rows, "batches": batch_rows, "versions": {p: version(p) for p in ("onnx", "onnxruntime")}}
 
