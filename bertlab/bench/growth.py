@@ -1,8 +1,10 @@
 """Growth: pretraining over several processes with torch's own launcher, and encoding a stream with memory that stays flat.
 
     python -m bertlab.bench.growth 1000000
+    python -m bertlab.bench.growth 1000000 cuda:0 cuda:0 cuda:0 cuda:0
 
-encodes a million sentences: 40 minutes and more on two cores, too long for `bertlab bench`, which encodes SENTENCES.
+encodes a million sentences, here with a process for each device that is named: 40 minutes and more on two cores, too long for
+`bertlab bench`, which encodes SENTENCES.
 """
 
 from __future__ import annotations
@@ -140,4 +142,5 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 if __name__ == "__main__":
-    print(line(streamed(int(sys.argv[1]), 20_000)), flush=True)
+    count = int(sys.argv[1])
+    print(line(streamed(count, min(20_000, max(1, count // 10)), sys.argv[2:] or None)), flush=True)
