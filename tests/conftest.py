@@ -9,7 +9,8 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def bundled_weights(monkeypatch, tmp_path):
-    """Tests are about the bundled weights, whatever the shell has chosen, and leave a person's progress alone."""
+    """Tests are about the bundled weights, whatever the shell has chosen, and leave a person's progress alone; a pytest inside a test has no workers."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.delenv("BERTLAB_BERT", raising=False)
     monkeypatch.delenv("BERTLAB_SBERT", raising=False)
     monkeypatch.setenv("BERTLAB_PROGRESS", str(tmp_path / "progress.jsonl"))

@@ -96,7 +96,7 @@ def learners_environment(home: Path, threads: int) -> dict[str, str]:
 
     own = {"HOME": str(home), "BERTLAB_PROGRESS": str(home / "progress.jsonl"), "HF_HUB_OFFLINE": "1"}
     own |= {f"LESSON_{name}": str(bundled_folder(name)) for name in ("BERT", "SBERT")}
-    return environment(("BERTLAB_", "HF_", "JUPYTER", "IPYTHON", "OMP_"), **own, **({"OMP_NUM_THREADS": str(threads)} if threads else {}))
+    return environment(("BERTLAB_", "HF_", "JUPYTER", "IPYTHON", "OMP_", "PYTEST_"), **own, **({"OMP_NUM_THREADS": str(threads)} if threads else {}))
 
 
 def notebooks_folder() -> Path:
