@@ -1,7 +1,7 @@
 """How long the notebooks take as a test suite, how much of that is starting kernels and importing, and what two workers gain.
 
 The notebooks are run and compared by nbval, as `pytest notebooks` does it. Two workers are two such processes, which share the machine's
-cores; pytest-xdist with `--dist loadfile` would divide the files in the same way.
+cores; CI uses pytest-xdist with `--dist loadfile`, which divides the files in such a way too.
 """
 
 from __future__ import annotations
