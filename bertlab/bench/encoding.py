@@ -226,6 +226,8 @@ def quality(options: Options) -> Iterator[Row]:
 
 def growth(options: Options, backend: str, most: int) -> Iterator[Row]:
     """Time a text and memory, from 100 texts to `most`: the same for many as for few, if time is linear and memory flat."""
+    from ..tokens import WINDOW
+
     sizes = (4, 8) if options.quick else [n for n in (100, 1000, 10_000, 100_000) if n <= most]
     texts = mixed(sizes[-1], seed=2)
     what = f'from {sizes[0]:,} to {sizes[-1]:,} texts, backend="{backend}": '
@@ -234,7 +236,7 @@ def growth(options: Options, backend: str, most: int) -> Iterator[Row]:
     except Missing as why:
         yield Row("encoding", what + "growth", None, note=str(why))
         return
-    encode(sorted(texts, key=len)[-BATCH:])  # the largest batch of all: what the engine keeps for itself is there before the clock starts
+    encode(sorted(texts, key=len)[-BATCH * WINDOW :])  # the largest batches of all: what the engine keeps for itself is there before the clock starts
     times, extra = {}, {}
     for n in sizes:
         some, each = texts[:n], []
