@@ -84,7 +84,8 @@ def test_all_sides_begin_with_the_same_weights_and_agree(ground):
     one, other = (bench.new_model(ground).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
     losses = {side: bench.train(side, TINY, bench.WINDOW, same_masks=True)[1] for side in bench.SIDES}
-    assert losses["trainer"] == pytest.approx(losses["bertlab"], rel=0.01) and losses["loop"] == pytest.approx(losses["trainer"], rel=0.01)
+    for peer in ("trainer", "loop"):  # one schedule for all: only rounding is left
+        assert losses[peer] == pytest.approx(losses["bertlab"], rel=0.0001)
 
 
 def test_the_rows_of_pretraining(monkeypatch):
@@ -206,7 +207,7 @@ def test_a_stream_of_something_else_is_refused_and_leaves_no_file(sentences, say
 
 
 def test_the_row_of_a_stream():
-    row = growth.streamed(40, 4, ["cpu"])
+    row = growth.streamed(40, ["cpu"])
     assert row.part == "growth" and row.sides["early_mb"] > 50 and row.value == pytest.approx(row.sides["late_mb"] / row.sides["early_mb"])
     assert row.sides["vectors_mb"] == pytest.approx(40 * 384 * 4 / 1e6)
 
